@@ -366,7 +366,7 @@ def endpoints(db: sqlite3.Connection, *, container: str = "", network: str = "")
         rows = db.execute("SELECT * FROM endpoint WHERE network = ? ORDER BY ipv4", (network,))
     else:
         rows = db.execute("SELECT * FROM endpoint ORDER BY container, position")
-    return tuple(EndpointRow(*row[:6], names=tuple(row[6].split())) for row in rows)
+    return tuple(EndpointRow(*row[:6], tuple(row[6].split())) for row in rows)
 
 
 def remove_endpoint(db: sqlite3.Connection, container: str, network: str) -> None:
