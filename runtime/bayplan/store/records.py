@@ -28,14 +28,14 @@ CREATE TABLE network (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, document T
 CREATE TABLE volume (name TEXT PRIMARY KEY, document TEXT NOT NULL, project TEXT NOT NULL, anonymous INTEGER NOT NULL,
     created TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE container (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, document TEXT NOT NULL, image TEXT NOT NULL,
-    project TEXT NOT NULL, created TEXT NOT NULL, whole INTEGER NOT NULL) WITHOUT ROWID;
+    project TEXT NOT NULL, created TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE endpoint (container TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE,
     network TEXT NOT NULL REFERENCES network(id), position INTEGER NOT NULL, ipv4 TEXT NOT NULL, ipv6 TEXT,
     mac TEXT NOT NULL, names TEXT NOT NULL, PRIMARY KEY (container, network), UNIQUE (network, ipv4), UNIQUE (network, ipv6)) WITHOUT ROWID;
 CREATE TABLE port (protocol TEXT NOT NULL, host_ip TEXT NOT NULL, port INTEGER NOT NULL, target INTEGER NOT NULL,
     container TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE, PRIMARY KEY (protocol, host_ip, port)) WITHOUT ROWID;
-CREATE TABLE volume_use (container TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE,
-    volume TEXT NOT NULL REFERENCES volume(name), PRIMARY KEY (container, volume)) WITHOUT ROWID;
+CREATE TABLE volume_use (container TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE, target TEXT NOT NULL,
+    volume TEXT NOT NULL REFERENCES volume(name), PRIMARY KEY (container, target)) WITHOUT ROWID;
 CREATE INDEX container_image ON container (image);
 CREATE INDEX endpoint_network ON endpoint (network);
 CREATE INDEX port_container ON port (container);
@@ -77,7 +77,7 @@ class VolumeRow(NamedTuple):
 
 
 class ContainerRow(NamedTuple):
-    """whole is False while the container is being made or removed: without a living lock holder such a row is debris."""
+    """The row appears when all of the container's files lie there, and goes before them: a directory without a row is debris."""
 
     id: str
     name: str
@@ -85,7 +85,6 @@ class ContainerRow(NamedTuple):
     image: str
     project: str
     created: str
-    whole: bool
 
 
 class EndpointRow(NamedTuple):
@@ -108,16 +107,29 @@ class PortRow(NamedTuple):
     container: str
 
 
+class VolumeUseRow(NamedTuple):
+    """The container has the volume at the path `target`."""
+
+    container: str
+    target: str
+    volume: str
+
+
+def exist(path: str) -> bool:
+    return os.path.exists(path)
+
+
 def open_records(path: str, *, create: bool, lasting: bool = True) -> sqlite3.Connection:
-    """Open the database; make it first where `create` says so.
+    """Open the database; make it first where `create` says so. The path "" is an empty one in memory.
 
     `lasting` False gives up durability of the last transactions over a power cut (never consistency): for what is removed
     again anyway. Raises Unavailable where the file cannot be read, Invalid where a newer runtime has written it.
     """
     mode = "rwc" if create else "rw"
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    location = f"file:{quoted}?mode={mode}" if path else ":memory:"
     try:
-        db = sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, timeout=BUSY_MILLISECONDS / 1000, isolation_level=None)
+        db = sqlite3.connect(location, uri=True, timeout=BUSY_MILLISECONDS / 1000, isolation_level=None)
         db.execute("PRAGMA foreign_keys=ON")
         db.execute("PRAGMA synchronous=FULL" if lasting else "PRAGMA synchronous=NORMAL")
         _check_schema(db, path, create)
@@ -133,8 +145,9 @@ def _check_schema(db: sqlite3.Connection, path: str, create: bool) -> None:
             f"opening the records {path}: they have schema {version}, this runtime knows {SCHEMA}; use a newer bayplan"
         )
     if version == 0 and create:
-        db.execute("PRAGMA journal_mode=WAL")
-        os.chmod(path, 0o600)
+        if path:
+            db.execute("PRAGMA journal_mode=WAL")
+            os.chmod(path, 0o600)
         with transaction(db):
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 for statement in _TABLES.split(";\n"):
@@ -288,9 +301,12 @@ def remove_volume(db: sqlite3.Connection, name: str) -> None:
     db.execute("DELETE FROM volume WHERE name = ?", (name,))
 
 
-def volume_users(db: sqlite3.Connection) -> tuple[tuple[str, str], ...]:
-    """(volume, container's id) pairs."""
-    return tuple(db.execute("SELECT volume, container FROM volume_use ORDER BY volume, container"))
+def volume_uses(db: sqlite3.Connection, *, container: str = "") -> tuple[VolumeUseRow, ...]:
+    if container:
+        rows = db.execute("SELECT * FROM volume_use WHERE container = ? ORDER BY target", (container,))
+    else:
+        rows = db.execute("SELECT * FROM volume_use ORDER BY volume, container")
+    return tuple(VolumeUseRow(*row) for row in rows)
 
 
 def _volume(row: tuple[str, str, str, int, str]) -> VolumeRow:
@@ -302,7 +318,7 @@ def _volume(row: tuple[str, str, str, int, str]) -> VolumeRow:
 
 def put_container(db: sqlite3.Connection, container: ContainerRow) -> None:
     try:
-        db.execute("INSERT INTO container VALUES (?, ?, ?, ?, ?, ?, ?)", container)
+        db.execute("INSERT INTO container VALUES (?, ?, ?, ?, ?, ?)", container)
     except sqlite3.IntegrityError as error:
         raise Conflict(
             f"creating container {container.name}: the name is in use; remove or rename the container that has it"
@@ -320,32 +336,24 @@ def set_container_name(db: sqlite3.Connection, container_id: str, name: str) -> 
         raise Conflict(f"renaming a container to {name}: the name is in use") from error
 
 
-def set_container_whole(db: sqlite3.Connection, container_id: str, whole: bool) -> None:
-    db.execute("UPDATE container SET whole = ? WHERE id = ?", (whole, container_id))
-
-
 def containers(db: sqlite3.Connection) -> tuple[ContainerRow, ...]:
-    return tuple(_container(row) for row in db.execute("SELECT * FROM container ORDER BY created DESC, id"))
+    return tuple(ContainerRow(*row) for row in db.execute("SELECT * FROM container ORDER BY created DESC, id"))
 
 
 def container_named(db: sqlite3.Connection, name: str) -> ContainerRow | None:
     row = db.execute("SELECT * FROM container WHERE name = ?", (name,)).fetchone()
-    return _container(row) if row else None
+    return ContainerRow(*row) if row else None
 
 
 def containers_by_prefix(db: sqlite3.Connection, prefix: str) -> tuple[ContainerRow, ...]:
     """Containers whose id starts with `prefix`, which is hexadecimal digits."""
     rows = db.execute("SELECT * FROM container WHERE id >= ? AND id < ?", (prefix, prefix + "g"))
-    return tuple(_container(row) for row in rows)
+    return tuple(ContainerRow(*row) for row in rows)
 
 
 def remove_container(db: sqlite3.Connection, container_id: str) -> None:
     """Its addresses, ports and uses of volumes go with it; the volumes stay."""
     db.execute("DELETE FROM container WHERE id = ?", (container_id,))
-
-
-def _container(row: tuple[str, str, str, str, str, str, int]) -> ContainerRow:
-    return ContainerRow(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
 
 
 # What containers claim
@@ -366,7 +374,7 @@ def endpoints(db: sqlite3.Connection, *, container: str = "", network: str = "")
         rows = db.execute("SELECT * FROM endpoint WHERE network = ? ORDER BY ipv4", (network,))
     else:
         rows = db.execute("SELECT * FROM endpoint ORDER BY container, position")
-    return tuple(EndpointRow(*row[:6], tuple(row[6].split())) for row in rows)
+    return tuple(EndpointRow(row[0], row[1], row[2], row[3], row[4], row[5], tuple(row[6].split())) for row in rows)
 
 
 def remove_endpoint(db: sqlite3.Connection, container: str, network: str) -> None:
@@ -398,5 +406,5 @@ def remove_ports(db: sqlite3.Connection, container: str) -> None:
     db.execute("DELETE FROM port WHERE container = ?", (container,))
 
 
-def put_volume_use(db: sqlite3.Connection, container: str, volume: str) -> None:
-    db.execute("INSERT OR IGNORE INTO volume_use VALUES (?, ?)", (container, volume))
+def put_volume_use(db: sqlite3.Connection, use: VolumeUseRow) -> None:
+    db.execute("INSERT INTO volume_use VALUES (?, ?, ?)", use)

@@ -1,0 +1,127 @@
+"""What is known of a container's run, in small files of its own directory: written by its builder and its monitor.
+
+    started   by the builder, before the monitor takes over: who runs, since when, in which boot
+    exit      by the monitor: how it ended
+    stopped   by `stop`: the user's will, which outlives a reboot
+    health    by the monitor
+A pid is believed only with its start time, and only in the boot that it was recorded in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, NamedTuple
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+STATUS_LIMIT = 1 << 20
+
+
+class Started(NamedTuple):
+    """pid is the container's first process, monitor its parent; *_start are clock ticks since boot; at is nanoseconds of the epoch."""
+
+    pid: int
+    pid_start: int
+    monitor: int
+    monitor_start: int
+    boot_id: str
+    at: int
+    restarts: int = 0
+
+
+class Exit(NamedTuple):
+    exit_code: int
+    oom_killed: bool
+    started_at: str
+    finished_at: str
+
+
+def boot_id() -> str:
+    with open(BOOT_ID) as file:
+        return file.read().strip()
+
+
+def start_time(pid: int) -> int:
+    """Clock ticks since boot at which the process started, 0 where there is none or only a zombie (proc(5), stat, field 22)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def write_started(directory: str, started: Started) -> None:
+    """Also forgets how the last run ended."""
+    for name in ("exit", "health"):
+        _remove(f"{directory}/{name}")
+    write_file(f"{directory}/started", json.dumps(started._asdict()))
+
+
+def read_started(directory: str) -> Started | None:
+    document = _read(f"{directory}/started")
+    return Started(**document) if document else None
+
+
+def read_exit(directory: str) -> Exit | None:
+    document = _read(f"{directory}/exit")
+    if not document:
+        return None
+    return Exit(
+        int(document["exit_code"]),
+        bool(document.get("oom_killed")),
+        str(document.get("started_at", "")),
+        str(document.get("finished_at", "")),
+    )
+
+
+def read_health(directory: str) -> dict[str, Any]:
+    """Docker's State.Health, or an empty mapping."""
+    return _read(f"{directory}/health") or {}
+
+
+def process_alive(started: Started, boot: str) -> bool:
+    return started.boot_id == boot and started.pid_start != 0 and start_time(started.pid) == started.pid_start
+
+
+def monitor_alive(started: Started, boot: str) -> bool:
+    return started.boot_id == boot and started.monitor_start != 0 and start_time(started.monitor) == started.monitor_start
+
+
+def mark_stopped(directory: str) -> None:
+    """Record that a user wants it stopped: no restart policy acts until a user starts it again."""
+    write_file(f"{directory}/stopped", "")
+
+
+def clear_stopped(directory: str) -> None:
+    _remove(f"{directory}/stopped")
+
+
+def is_stopped(directory: str) -> bool:
+    return os.path.exists(f"{directory}/stopped")
+
+
+def write_file(path: str, text: str, mode: int = 0o600) -> None:
+    """Replace `path` in one step. Raises OSError; then the old file is untouched."""
+    temporary = f"{path}.{os.getpid()}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    os.rename(temporary, path)
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """A status file's mapping; None where there is none, or where a power cut left it empty."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            document = json.loads(file.read(STATUS_LIMIT))
+    except (FileNotFoundError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
