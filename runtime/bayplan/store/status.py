@@ -88,17 +88,22 @@ def monitor_alive(started: Started, boot: str) -> bool:
     return started.boot_id == boot and started.monitor_start != 0 and start_time(started.monitor) == started.monitor_start
 
 
-def mark_stopped(directory: str) -> None:
-    """Record that a user wants it stopped: no restart policy acts until a user starts it again."""
-    write_file(f"{directory}/stopped", "")
+def mark_stopped(directory: str, *, by: str) -> None:
+    """Record that it is to stay down: `by` "user" until a user starts it again, "shutdown" until the next boot."""
+    write_file(f"{directory}/stopped", by)
 
 
 def clear_stopped(directory: str) -> None:
     _remove(f"{directory}/stopped")
 
 
-def is_stopped(directory: str) -> bool:
-    return os.path.exists(f"{directory}/stopped")
+def stopped_by(directory: str) -> str:
+    """Who stopped it last: "user", "shutdown" or ""."""
+    try:
+        with open(f"{directory}/stopped") as file:
+            return file.read(STATUS_LIMIT) or "user"
+    except FileNotFoundError:
+        return ""
 
 
 def write_file(path: str, text: str, mode: int = 0o600) -> None:

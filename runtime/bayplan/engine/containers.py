@@ -1,0 +1,157 @@
+"""Containers: made, found, looked at, removed. How one is started and ended is in start.py and stop.py."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bayplan.engine import clock, endpoints, images, volumes
+from bayplan.engine.state import State
+from bayplan.errors import Conflict, Invalid, NotFound
+from bayplan.model.container import Container, File, Mount
+from bayplan.model.image import ImageConfig
+from bayplan.model.service import parse_service, service_document
+from bayplan.model.volume import Volume
+from bayplan.plan.bundle import arguments, file_path
+from bayplan.store import locks, records, status
+from bayplan.store.records import ContainerRow, VolumeUseRow
+from bayplan.store.status import Started
+from bayplan.store.trees import remove_tree
+
+
+class Record(NamedTuple):
+    """A container as recorded; spec is the declaration that was applied, image the id of what it runs."""
+
+    id: str
+    name: str
+    spec: Container
+    image_id: str
+    created: str
+
+
+class Run(NamedTuple):
+    """What the world shows of a container. status: created, running, restarting, exited, dead (its monitor was lost)."""
+
+    status: str
+    pid: int = 0
+    exit_code: int = 0
+    health: str = ""
+    oom_killed: bool = False
+    started_at: str = ""
+    finished_at: str = ""
+    restarts: int = 0
+    monitored: bool = False
+
+
+def create(state: State, spec: Container, *, auth: Mapping[str, str] | None = None) -> Record:
+    """Make the container, its image, volumes and leases; it is not started. Raises what these raise, and then nothing is left."""
+    image = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, auth=auth)
+    config = images.config(state, image.id)
+    arguments(spec, config)
+    row = ContainerRow(os.urandom(32).hex(), spec.name, json.dumps(service_document(spec)), image.id, spec.project, clock.now())
+    directory = state.root.container(row.id)
+    lock = locks.new_container(directory)
+    try:
+        _write_files(directory, spec.files)
+        uses = _claim_volumes(state, row.id, spec, config)
+        endpoints.prepare(state, spec)
+        with records.transaction(state.records):
+            records.put_container(state.records, row)
+            for use in uses:
+                records.put_volume_use(state.records, use)
+            endpoints.claim(state, row.id, spec, config)
+    except BaseException:
+        remove_tree(directory, scratch=state.root.staging)
+        raise
+    finally:
+        os.close(lock)
+    return Record(row.id, row.name, spec, row.image, row.created)
+
+
+def _write_files(directory: str, files: tuple[File, ...]) -> None:
+    """The content of secrets and configs, in the container's own directory, which only root may enter."""
+    if not files:
+        return
+    import base64
+
+    os.mkdir(f"{directory}/files", 0o700)
+    for index, each in enumerate(files):
+        fd = os.open(file_path(directory, index), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(base64.b64decode(each.content.encode()))
+            os.fchown(fd, each.uid, each.gid)
+            os.fchmod(fd, each.mode)
+
+
+def _claim_volumes(state: State, container_id: str, spec: Container, config: ImageConfig) -> tuple[VolumeUseRow, ...]:
+    """Every volume that the container mounts, made where it is not there: named, anonymous, and the image's own."""
+    taken = {mount.target for mount in spec.mounts} | {file.target for file in spec.files}
+    inherited = [Mount("volume", target) for target in config.volumes if target not in taken]
+    uses = []
+    for mount in (*spec.mounts, *inherited):
+        if mount.kind != "volume":
+            continue
+        name = mount.source or os.urandom(32).hex()
+        if records.volume_named(state.records, name) is None:
+            volumes.create(state, Volume(name), anonymous=not mount.source)
+        uses.append(VolumeUseRow(container_id, mount.target, name))
+    return tuple(uses)
+
+
+def record_of(row: ContainerRow) -> Record:
+    spec = parse_service(row.name, json.loads(row.document))
+    return Record(row.id, row.name, spec, row.image, row.created)
+
+
+def find(state: State, name: str) -> Record:
+    """By name, by id, or by the first digits of one. Raises NotFound; Invalid where several ids begin so."""
+    row = records.container_named(state.records, name)
+    if row is None and name and not set(name) - set("0123456789abcdef"):
+        found = records.containers_by_prefix(state.records, name)
+        if len(found) > 1:
+            raise Invalid(f"looking up container {name}: {len(found)} containers have an id that begins so; give more digits")
+        row = found[0] if found else None
+    if row is None:
+        raise NotFound(f"looking up container {name}: there is none of this name or id")
+    return record_of(row)
+
+
+def all_records(state: State) -> tuple[Record, ...]:
+    return tuple(record_of(row) for row in records.containers(state.records))
+
+
+def run_of(state: State, container_id: str, *, boot: str = "") -> Run:
+    """How the container is doing now. `boot` saves reading the boot id for each of many."""
+    directory = state.root.container(container_id)
+    started = status.read_started(directory)
+    if started is None:
+        return Run("created")
+    boot = boot or status.boot_id()
+    monitored = status.monitor_alive(started, boot)
+    health = str(status.read_health(directory).get("Status", ""))
+    since = clock.rfc3339(started.at)
+    if status.process_alive(started, boot):
+        return Run("running", started.pid, 0, health, False, since, "", started.restarts, monitored)
+    ended = status.read_exit(directory)
+    if monitored:
+        return Run("restarting" if ended else "running", started_at=since, restarts=started.restarts, monitored=True)
+    if ended is None:
+        return Run("dead" if started.boot_id == boot else "exited", 0, 255, "", False, since, "", started.restarts)
+    return Run("exited", 0, ended.exit_code, "", ended.oom_killed, since, ended.finished_at, started.restarts)
+
+
+def started(state: State, record: Record) -> Started:
+    """Who runs the container; raises Conflict where it does not run."""
+    found = status.read_started(state.root.container(record.id))
+    if found is None or not status.process_alive(found, status.boot_id()):
+        raise Conflict(f"reaching into container {record.name}: it is not running; start it first")
+    return found
+
+
+def update(state: State, record: Record, spec: Container) -> Record:
+    """Record another declaration for the container; what the kernel and the monitor need to know is engine/adjust.py's matter."""
+    with records.transaction(state.records):
+        records.set_container_document(state.records, record.id, json.dumps(service_document(spec)))
+    return record._replace(spec=spec)

@@ -1,0 +1,129 @@
+"""What a container gets of the host's in /etc, and what the monitors of a network answer from."""
+
+from __future__ import annotations
+
+import os
+
+from bayplan.engine.state import State
+from bayplan.model.container import Container
+from bayplan.plan import hostfiles
+from bayplan.plan.bundle import hostname
+from bayplan.store import locks, records, status
+from bayplan.store.records import EndpointRow, NetworkRow
+
+DEFAULT_NETWORK = "bridge"
+HOSTS_LIMIT = 1 << 20
+RESOLV_CONF = "/etc/resolv.conf"
+HOST_GATEWAY = "host-gateway"
+
+
+def write(state: State, container_id: str, spec: Container, leases: tuple[EndpointRow, ...], gateway: str) -> None:
+    """Write hosts, hostname and resolv.conf anew: at every start, since addresses and resolvers change."""
+    directory = state.root.container(container_id)
+    name = hostname(spec, container_id)
+    if spec.network_mode == "host":
+        _write_in_place(f"{directory}/hosts", _host_text("/etc/hosts") + _extra(spec, "127.0.0.1"))
+        _write_in_place(f"{directory}/resolv.conf", _declared_resolvers(spec) or _host_text(RESOLV_CONF))
+    else:
+        own = [(lease.ipv4, f"{name}.{spec.domainname} {name}" if spec.domainname else name) for lease in leases]
+        extra = [(gateway if address == HOST_GATEWAY else address, host) for host, address in spec.extra_hosts]
+        neighbours = _neighbours(state, container_id) if _on_default(state, leases) else ()
+        _write_in_place(f"{directory}/hosts", hostfiles.hosts(own, extra, neighbours))
+        _write_in_place(f"{directory}/resolv.conf", _resolver_text(spec, answered=bool(leases)))
+    _write_in_place(f"{directory}/hostname", name + "\n")
+
+
+def _write_in_place(path: str, text: str) -> None:
+    """Over the same inode: a running container has it mounted."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+        os.fchmod(fd, 0o644)
+    finally:
+        os.close(fd)
+
+
+def _host_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(HOSTS_LIMIT)
+    except FileNotFoundError:
+        return ""
+
+
+def _extra(spec: Container, gateway: str) -> str:
+    pairs = ((gateway if address == HOST_GATEWAY else address, host) for host, address in spec.extra_hosts)
+    return "".join(f"{address}\t{host}\n" for address, host in pairs)
+
+
+def _resolver_text(spec: Container, *, answered: bool) -> str:
+    """The monitor answers wherever the container has a network of ours; it asks what `dns` declares, or what the host asks."""
+    _, search, options = hostfiles.parse_resolv_conf(_host_text(RESOLV_CONF))
+    asked = (hostfiles.RESOLVER,) if answered else ()
+    return hostfiles.resolv_conf(asked or spec.dns, spec.dns_search or search, spec.dns_opt or ("ndots:0",) if answered else options)
+
+
+def _declared_resolvers(spec: Container) -> str:
+    if not (spec.dns or spec.dns_search or spec.dns_opt):
+        return ""
+    servers, search, options = hostfiles.parse_resolv_conf(_host_text(RESOLV_CONF))
+    return hostfiles.resolv_conf(spec.dns or servers, spec.dns_search or search, spec.dns_opt or options)
+
+
+def upstreams(spec: Container) -> tuple[tuple[str, int], ...]:
+    """Whom a container's monitor asks what it does not know: addresses and ports, in order."""
+    servers = spec.dns or hostfiles.parse_resolv_conf(_host_text(RESOLV_CONF))[0]
+    return tuple((server, 53) for server in servers)
+
+
+def _on_default(state: State, leases: tuple[EndpointRow, ...]) -> bool:
+    default = records.network_named(state.records, DEFAULT_NETWORK)
+    return default is not None and any(lease.network == default.id for lease in leases)
+
+
+def _neighbours(state: State, container_id: str) -> tuple[tuple[str, str], ...]:
+    default = records.network_named(state.records, DEFAULT_NETWORK)
+    if default is None:
+        return ()
+    return tuple(
+        (lease.ipv4, " ".join(lease.names))
+        for lease in running_endpoints(state, default)
+        if lease.container != container_id and lease.names
+    )
+
+
+def running_endpoints(state: State, network: NetworkRow, *, and_also: str = "") -> tuple[EndpointRow, ...]:
+    """The network's leases whose containers run, and that of the container `and_also`, which is just being started."""
+    boot = status.boot_id()
+    leases = records.endpoints(state.records, network=network.id)
+    return tuple(lease for lease in leases if lease.container == and_also or _runs(state, lease.container, boot))
+
+
+def _runs(state: State, container_id: str, boot: str) -> bool:
+    started = status.read_started(state.root.container(container_id))
+    return started is not None and status.process_alive(started, boot)
+
+
+def announce(state: State, network: NetworkRow, *, and_also: str = "") -> None:
+    """Write the network's names anew, and on the default network its containers' /etc/hosts: somebody came or went."""
+    directory = state.root.network(network.id)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with locks.network(directory):
+        present = running_endpoints(state, network, and_also=and_also)
+        addresses = [(address, lease.names) for lease in present for address in (lease.ipv4, lease.ipv6) if address]
+        status.write_file(state.root.network_names(network.id), hostfiles.names(addresses))
+        if network.name == DEFAULT_NETWORK:
+            for lease in present:
+                _refresh_hosts(state, lease, present)
+
+
+def _refresh_hosts(state: State, lease: EndpointRow, present: tuple[EndpointRow, ...]) -> None:
+    path = f"{state.root.container(lease.container)}/hosts"
+    text = _host_text(path)
+    if text:
+        others = [(each.ipv4, " ".join(each.names)) for each in present if each.container != lease.container and each.names]
+        renewed = hostfiles.with_block(text, others)
+        if renewed != text:
+            _write_in_place(path, renewed)

@@ -1,0 +1,198 @@
+"""Ending containers: stop, kill, wait, and what is cleared away afterwards."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from bayplan.engine import containers, endpoints
+from bayplan.engine.containers import Record
+from bayplan.engine.state import State
+from bayplan.errors import Conflict, Kernel, Unavailable
+from bayplan.kernel import cgroups, linux
+from bayplan.model.signals import KILL, parse_signal
+from bayplan.store import locks, records, status
+from bayplan.store.trees import remove_tree
+from bayplan.supervise import client
+
+# What follows a KILL takes a kernel's moment; a process in uninterruptible sleep (a dead NFS server) may take for ever.
+PATIENCE = 30.0
+
+
+def stop(state: State, record: Record, *, timeout: float | None = None, by: str = "user") -> None:
+    """Send the stop signal, and KILL after `timeout` seconds (the container's own grace period where None).
+
+    Its restart policy does not bring it back: `by` "user" holds until a user starts it, "shutdown" until the next boot.
+    Returns when the monitor has cleaned up. Raises Unavailable where the process does not die.
+    """
+    directory = state.root.container(record.id)
+    status.mark_stopped(directory, by=by)
+    grace = record.spec.stop_grace_period / 1e9 if timeout is None else timeout
+    if not _signal(state, record, _stop_signal(state, record)):
+        _wake_monitor(directory)
+    elif not _wait_for_end(state, record, grace):
+        _signal(state, record, KILL)
+        if not _wait_for_end(state, record, PATIENCE):
+            raise Unavailable(f"stopping container {record.name}: its process has not ended {PATIENCE:.0f} s after SIGKILL")
+    _wait_for_release(directory)
+    settle(state, record, remove=record.spec.auto_remove)
+
+
+def _stop_signal(state: State, record: Record) -> int:
+    from bayplan.engine import images
+
+    text = record.spec.stop_signal
+    if text is None:
+        text = images.config(state, record.image_id).stop_signal
+    return parse_signal(text or "SIGTERM")
+
+
+def kill(state: State, record: Record, signal: str = "KILL") -> None:
+    """Send `signal` to the container's first process; raises Conflict where it does not run, Invalid for no signal."""
+    if not _signal(state, record, parse_signal(signal)):
+        raise Conflict(f"killing container {record.name}: it is not running")
+
+
+def _signal(state: State, record: Record, number: int) -> bool:
+    """Whether the first process was there to take the signal. A recycled pid never gets it: descriptor first, then the start time."""
+    started = status.read_started(state.root.container(record.id))
+    if started is None:
+        return False
+    try:
+        process = linux.pidfd_open(started.pid)
+    except OSError:
+        return False
+    try:
+        if not status.process_alive(started, status.boot_id()):
+            return False
+        linux.pidfd_send_signal(process, number)
+        return True
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise Kernel(f"sending signal {number} to container {record.name}", error) from error
+    finally:
+        os.close(process)
+
+
+def _wake_monitor(directory: str) -> None:
+    """A container that waits for its restart has no process; its monitor looks for the mark when told to."""
+    try:
+        client.stop(directory)
+    except OSError:
+        return
+
+
+def _wait_for_end(state: State, record: Record, seconds: float) -> bool:
+    started = status.read_started(state.root.container(record.id))
+    if started is None:
+        return True
+    try:
+        process = linux.pidfd_open(started.pid)
+    except OSError:
+        return True
+    try:
+        if not status.process_alive(started, status.boot_id()):
+            return True
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(process)
+
+
+def _wait_for_release(directory: str) -> None:
+    """Until the monitor has let go of the container's lock."""
+    deadline = time.monotonic() + PATIENCE
+    pause = 0.001
+    while locks.container_is_held(directory) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+def settle(state: State, record: Record, *, remove: bool) -> None:
+    """Clear away what a run has left in the kernel: links, published ports, the cgroup; and all of it where it is to be removed.
+
+    Does nothing while somebody else holds the container: they do the same. Never raises for what is gone already.
+    """
+    directory = state.root.container(record.id)
+    try:
+        lock = locks.try_container(directory)
+    except FileNotFoundError:
+        return
+    if lock < 0:
+        return
+    try:
+        _clear(state, record)
+        if remove:
+            _remove(state, record, volumes=True)
+    finally:
+        os.close(lock)
+
+
+def _clear(state: State, record: Record) -> None:
+    cgroups.remove(cgroups.locate(cgroup_path(state, record.id)))
+    endpoints.detach(state, record)
+
+
+def cgroup_path(state: State, container_id: str) -> str:
+    return f"/bayplan-{state.id}/{container_id}"
+
+
+def remove(state: State, record: Record, *, force: bool = False, volumes: bool = False) -> None:
+    """Remove the container, and with `volumes` its anonymous ones. A running one takes `force`, which kills it.
+
+    Raises Conflict. Killed at any moment, what is left is cleared by the next sweep.
+    """
+    directory = state.root.container(record.id)
+    run = containers.run_of(state, record.id)
+    if run.status in ("running", "restarting"):
+        if not force:
+            raise Conflict(f"removing container {record.name}: it is {run.status}; stop it first, or force")
+        stop(state, record, timeout=0)
+    lock = _lock(directory, record)
+    if lock < 0:
+        return
+    try:
+        _clear(state, record)
+        _remove(state, record, volumes=volumes)
+    finally:
+        os.close(lock)
+
+
+def _lock(directory: str, record: Record) -> int:
+    """The container's lock, -1 where the container is gone; raises Conflict while another process has it."""
+    _wait_for_release(directory)
+    try:
+        lock = locks.try_container(directory)
+    except FileNotFoundError:
+        return -1
+    if lock < 0:
+        raise Conflict(f"changing container {record.name}: another process is working on it; try again when it is through")
+    return lock
+
+
+def _remove(state: State, record: Record, *, volumes: bool) -> None:
+    from bayplan.engine import volumes as volume_engine
+
+    anonymous = _anonymous_volumes(state, record) if volumes else ()
+    with records.transaction(state.records):
+        records.remove_container(state.records, record.id)
+    remove_tree(state.root.container(record.id), scratch=state.root.staging)
+    for name in anonymous:
+        volume_engine.remove(state, name, force=True)
+
+
+def _anonymous_volumes(state: State, record: Record) -> tuple[str, ...]:
+    used = {use.volume for use in records.volume_uses(state.records, container=record.id)}
+    return tuple(row.name for row in map(lambda name: records.volume_named(state.records, name), used) if row and row.anonymous)
+
+
+def wait(state: State, record: Record) -> int:
+    """Block until the container has ended and is not to be restarted; its exit code."""
+    directory = state.root.container(record.id)
+    run = containers.run_of(state, record.id)
+    if run.status in ("running", "restarting"):
+        return client.wait(directory)
+    return run.exit_code

@@ -1,0 +1,92 @@
+"""Volumes: directories with a name, made when first wanted, removed only when somebody says so."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, NamedTuple
+
+from bayplan.engine import clock
+from bayplan.engine.state import State
+from bayplan.errors import Conflict, Invalid, NotFound
+from bayplan.model.service import parse_volume, volume_document
+from bayplan.model.volume import Volume
+from bayplan.plan.bundle import Source
+from bayplan.store import records
+from bayplan.store.records import VolumeRow
+from bayplan.store.trees import remove_tree
+
+
+class VolumeView(NamedTuple):
+    row: VolumeRow
+    spec: Volume
+    mountpoint: str
+
+
+def create(state: State, spec: Volume, *, anonymous: bool = False) -> VolumeRow:
+    """Make the volume, or bring the labels of one that is there up to date. Raises Conflict where driver or options differ:
+    a volume is never made anew behind its content's back."""
+    if spec.driver != "local":
+        raise Invalid(f"creating volume {spec.name}: there is no volume driver {spec.driver!r}; use local, with driver_opts")
+    there = records.volume_named(state.records, spec.name)
+    if there and (specification(there).driver, specification(there).options) != (spec.driver, spec.options):
+        raise Conflict(f"creating volume {spec.name}: it exists with another driver or options; remove it first, if its data may go")
+    os.makedirs(state.root.volume_data(spec.name), mode=0o755, exist_ok=True)
+    os.chmod(state.root.volume(spec.name), 0o700)
+    row = VolumeRow(spec.name, json.dumps(volume_document(spec)), spec.project, anonymous, there.created if there else clock.now())
+    with records.transaction(state.records):
+        records.put_volume(state.records, row)
+    return row
+
+
+def specification(row: VolumeRow) -> Volume:
+    return parse_volume(row.name, json.loads(row.document))
+
+
+def find(state: State, name: str) -> VolumeRow:
+    row = records.volume_named(state.records, name)
+    if row is None:
+        raise NotFound(f"looking up volume {name}: there is none of this name")
+    return row
+
+
+def all_volumes(state: State) -> tuple[VolumeView, ...]:
+    return tuple(VolumeView(row, specification(row), state.root.volume_data(row.name)) for row in records.volumes(state.records))
+
+
+def remove(state: State, name: str, *, force: bool = False) -> None:
+    """Remove the volume with its data; raises Conflict while a container has it, NotFound where there is none, unless forced."""
+    if records.volume_named(state.records, name) is None:
+        if force:
+            return
+        raise NotFound(f"removing volume {name}: there is none of this name")
+    with records.transaction(state.records):
+        records.remove_volume(state.records, name)
+    remove_tree(state.root.volume(name), scratch=state.root.staging)
+
+
+def source(state: State, row: VolumeRow) -> Source:
+    """What a container mounts: the volume's directory, or the file system that its options name."""
+    options = dict(specification(row).options)
+    kind, device, flags = options.get("type", ""), options.get("device", ""), options.get("o", "")
+    if not options:
+        return Source(state.root.volume_data(row.name))
+    words = tuple(word for word in flags.split(",") if word)
+    if "bind" in words or kind in ("none", "bind"):
+        return Source(device)
+    return Source(device, kind, words)
+
+
+def document(state: State, name: str) -> dict[str, Any]:
+    """What `volume inspect` shows, in Docker's shape."""
+    row = find(state, name)
+    spec = specification(row)
+    return {
+        "CreatedAt": row.created,
+        "Driver": spec.driver,
+        "Labels": dict(spec.labels),
+        "Mountpoint": state.root.volume_data(name),
+        "Name": name,
+        "Options": dict(spec.options),
+        "Scope": "local",
+    }
