@@ -1,0 +1,313 @@
+"""The tables of one state in the kernel: observed, installed, published to, repaired, removed.
+
+Nothing is kept open or in memory; every change is one transaction, which the kernel takes as a whole or not at all. `state` is the
+state's id, eight hex digits; nothing here touches another state's tables or anybody else's.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from bayplan.errors import Kernel, NotFound, Unavailable
+
+from . import conntrack, netlink
+from . import nftables as nft
+from .netlink import Channel, Message
+from .nftables import Element
+from .ruleset import (
+    CHAINS,
+    FAMILIES,
+    Bridge,
+    Family,
+    Publication,
+    Ruleset,
+    bridge_elements,
+    chain_of,
+    publication_element,
+    read_publications,
+    rule_of,
+    rules,
+    sets,
+    subnet_of,
+    table_of,
+)
+
+__all__ = ["Bridge", "Publication", "Ruleset", "install", "observe", "publish", "remove", "repair", "unpublish"]
+
+_MAPS = ("addressed", "published")
+_ATTEMPTS = 5
+_OVERTAKEN = (errno.EEXIST, errno.ENOENT, errno.EBUSY)
+_DOING = "changing the firewall's tables"
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+_REMEDY = (
+    "this kernel lacks what bridge networks need of nf_tables; load or enable nf_tables, nft_chain_nat, nft_nat, nft_masq, nft_ct, "
+    "nft_fib_ipv4 and nft_fib_ipv6, or use the network mode host or none"
+)
+
+
+class _Part(NamedTuple):
+    """What one family's table holds, or should."""
+
+    bridges: frozenset[Bridge]
+    publications: frozenset[Publication]
+
+
+def observe(state: str) -> Ruleset | None:
+    """Return what the tables hold; None if there is none, or if rules, chains or sets of it are not as installed.
+
+    A wildcard publication has host_ip "". Raises Kernel, and Unavailable without nf_tables.
+    """
+    with Channel(netlink.NETFILTER) as channel:
+        parts = [_observe(channel, state, family) for family in FAMILIES.values()]
+    first, second = parts
+    if first is None:
+        return None
+    if second is None:
+        return Ruleset(first.bridges, first.publications)
+    subnets = {each.name: each.subnet6 for each in second.bridges}
+    bridges = frozenset(each._replace(subnet6=subnets.get(each.name)) for each in first.bridges)
+    return Ruleset(bridges, first.publications | second.publications)
+
+
+def install(state: str, bridges: Iterable[Bridge]) -> None:
+    """Make the tables know exactly these bridges; publications stay. Idempotent. Raises as repair does."""
+    have = observe(state)
+    repair(state, Ruleset(frozenset(bridges), have.publications if have else frozenset()))
+
+
+def repair(state: str, wanted: Ruleset) -> None:
+    """Make the tables hold exactly what is wanted, in one transaction, which is built anew if somebody else's came first.
+
+    Raises Unavailable if the kernel has no nf_tables, Kernel if it refuses; the tables are then as before.
+    """
+    with Channel(netlink.NETFILTER) as channel:
+        for attempt in range(_ATTEMPTS):
+            try:
+                changes = [each for family in FAMILIES.values() for each in _changes(channel, state, family, wanted)]
+                if changes:
+                    _transact(channel, changes)
+                break
+            except Kernel as error:
+                if error.errno not in _OVERTAKEN or attempt == _ATTEMPTS - 1:
+                    raise _explained(error) from error
+    conntrack.forget(wanted.publications)
+
+
+def publish(state: str, publications: Iterable[Publication]) -> None:
+    """Add the ports, or lead them elsewhere if they are published already; existing UDP flows to them start anew.
+
+    Raises NotFound if the tables are not there (repair makes them), Invalid for a publication that makes no sense.
+    """
+    wanted = tuple(publications)
+    if not wanted:
+        return
+    with Channel(netlink.NETFILTER) as channel:
+        try:
+            _transact(channel, _publishing(state, wanted))
+        except Kernel as error:
+            if error.errno != errno.EEXIST:
+                raise _missing(state, error) from error
+            _transact(channel, [*_withdrawing(state, _claimed(channel, state, wanted)), *_publishing(state, wanted)])
+    conntrack.forget(wanted)
+
+
+def unpublish(state: str, publications: Iterable[Publication]) -> None:
+    """Withdraw those that lead where they say; one that is gone, or leads elsewhere by now, is left alone."""
+    wanted = frozenset(publications)
+    with Channel(netlink.NETFILTER) as channel:
+        present = wanted & _claimed(channel, state, wanted)
+        if present:
+            _transact(channel, list(_withdrawing(state, present)))
+    conntrack.forget(present)
+
+
+def remove(state: str) -> None:
+    """Delete the state's tables; those that are not there are no error."""
+    with Channel(netlink.NETFILTER) as channel:
+        for family in FAMILIES.values():
+            if _exists(channel, state, family):
+                _transact(channel, [nft.delete_table(family.number, table_of(state))])
+
+
+def _changes(channel: Channel, state: str, family: Family, wanted: Ruleset) -> list[Message]:
+    want = _part_of(wanted, family)
+    have = _observe(channel, state, family)
+    if have is None:
+        exists = _exists(channel, state, family)
+        if family.number == nft.IPV6 and not want.bridges:
+            return [nft.delete_table(family.number, table_of(state))] if exists else []
+        return _rebuilding(state, family, want)
+    if family.number == nft.IPV6 and not want.bridges:
+        return [nft.delete_table(family.number, table_of(state))]
+    gone = [each for bridge in sorted(have.bridges - want.bridges) for each in _forgetting(state, bridge, family)]
+    new = [each for bridge in sorted(want.bridges - have.bridges) for each in _introducing(state, bridge, family)]
+    withdrawn = _withdrawing(state, have.publications - want.publications)
+    return [*gone, *new, *withdrawn, *_publishing(state, want.publications - have.publications)]
+
+
+def _part_of(wanted: Ruleset, family: Family) -> _Part:
+    bridges = frozenset(
+        each._replace(subnet6=None) if family.number == nft.IPV4 else each._replace(subnet4="")
+        for each in wanted.bridges
+        if subnet_of(each, family)
+    )
+    publications = (_plain(each) for each in wanted.publications if publication_element(each)[0] is family)
+    return _Part(bridges, frozenset(publications))
+
+
+def _plain(publication: Publication) -> Publication:
+    return publication._replace(host_ip="") if publication.host_ip in ("0.0.0.0", "::") else publication
+
+
+def _rebuilding(state: str, family: Family, want: _Part) -> list[Message]:
+    """Replace the table, whatever is in it: the first message makes sure that the second finds one."""
+    table, number = table_of(state), family.number
+    messages = [nft.new_table(number, table), nft.delete_table(number, table), nft.new_table(number, table)]
+    messages += [nft.new_set(number, table, each, number=place) for place, each in enumerate(sets(family), 1)]
+    messages += [nft.new_chain(number, table, each) for each in CHAINS]
+    messages += [nft.new_rule(number, table, each) for each in rules(family)]
+    for bridge in sorted(want.bridges):
+        messages += _introducing(state, bridge, family)
+    return [*messages, *_publishing(state, want.publications)]
+
+
+def _introducing(state: str, bridge: Bridge, family: Family) -> list[Message]:
+    table, number = table_of(state), family.number
+    messages = [nft.new_chain(number, table, nft.Chain(chain_of(bridge.name))), nft.new_rule(number, table, rule_of(bridge, family))]
+    for name, elements in bridge_elements(bridge, family).items():
+        messages += nft.new_elements(number, table, name, elements)
+    return messages
+
+
+def _forgetting(state: str, bridge: Bridge, family: Family) -> list[Message]:
+    table, number = table_of(state), family.number
+    messages: list[Message] = []
+    for name, elements in bridge_elements(bridge, family).items():
+        messages += nft.delete_elements(number, table, name, elements)
+    chain = chain_of(bridge.name)
+    return [*messages, nft.delete_rules(number, table, chain), nft.delete_chain(number, table, chain)]
+
+
+def _publishing(state: str, publications: Iterable[Publication]) -> list[Message]:
+    table = table_of(state)
+    return [
+        message
+        for (number, name), elements in _grouped(publications).items()
+        for message in nft.new_elements(number, table, name, elements)
+    ]
+
+
+def _withdrawing(state: str, publications: Iterable[Publication]) -> list[Message]:
+    table = table_of(state)
+    return [
+        message
+        for (number, name), elements in _grouped(publications).items()
+        for message in nft.delete_elements(number, table, name, elements)
+    ]
+
+
+def _grouped(publications: Iterable[Publication]) -> dict[tuple[int, str], list[Element]]:
+    groups: dict[tuple[int, str], list[Element]] = {}
+    for publication in sorted(publications):
+        family, name, element = publication_element(publication)
+        groups.setdefault((family.number, name), []).append(element)
+    return groups
+
+
+def _claimed(channel: Channel, state: str, wanted: Iterable[Publication]) -> frozenset[Publication]:
+    """Return the publications in the kernel that have the same host's address, protocol and port as one of `wanted`."""
+    families = {publication_element(each)[0] for each in wanted}
+    keys = {_plain(each)[:3] for each in wanted}
+    found: set[Publication] = set()
+    for family in families:
+        for name in _MAPS:
+            found |= read_publications(family, name, _listed(channel, state, family, name) or ())
+    return frozenset(each for each in found if each[:3] in keys)
+
+
+def _observe(channel: Channel, state: str, family: Family) -> _Part | None:
+    if not _exists(channel, state, family):
+        return None
+    listed = {each.name: _listed(channel, state, family, each.name) for each in sets(family)}
+    elements = {name: found for name, found in listed.items() if found is not None}
+    if len(elements) < len(listed):
+        return None
+    publications = {each for name in _MAPS for each in read_publications(family, name, elements[name])}
+    bridges = _intact(channel, state, family, elements)
+    return None if bridges is None else _Part(bridges, frozenset(publications))
+
+
+def _intact(channel: Channel, state: str, family: Family, elements: dict[str, list[Element]]) -> frozenset[Bridge] | None:
+    """Return the bridges if chains, rules and the sets about bridges are exactly what we install for them."""
+    table = table_of(state)
+    comments: dict[str, list[str]] = {}
+    for message in channel.dump(_DOING, nft.ask(nft.GETRULE, family.number, table=table)):
+        rule = nft.read_rule(message)
+        if rule.table == table:
+            comments.setdefault(rule.chain, []).append(rule.comment)
+    internal = {each.key for each in elements["internal"]}
+    bridges = frozenset(
+        _bridge(each.key, (comments.get(each.jump) or [""])[0], internal=each.key in internal, family=family) for each in elements["within"]
+    )
+    expected: dict[str, list[str]] = {}
+    for planned in [*rules(family), *(rule_of(each, family) for each in bridges if subnet_of(each, family))]:
+        expected.setdefault(planned.chain, []).append(planned.comment)
+    whole = comments == expected and _chains(channel, state, family) == set(CHAINS) | {nft.Chain(chain_of(each.name)) for each in bridges}
+    return bridges if whole and _agree(bridges, family, elements) else None
+
+
+def _bridge(key: bytes, subnet: str, *, internal: bool, family: Family) -> Bridge:
+    name = netlink.read_text(key)
+    return Bridge(name, subnet, None, internal) if family.number == nft.IPV4 else Bridge(name, "", subnet, internal)
+
+
+def _agree(bridges: frozenset[Bridge], family: Family, elements: dict[str, list[Element]]) -> bool:
+    expected: dict[str, set[Element]] = {}
+    for bridge in bridges:
+        for name, wanted in bridge_elements(bridge, family).items():
+            expected.setdefault(name, set()).update(wanted)
+    return all(set(found) == expected.get(name, set()) for name, found in elements.items() if name not in _MAPS)
+
+
+def _chains(channel: Channel, state: str, family: Family) -> set[nft.Chain]:
+    found = (nft.read_chain(each) for each in channel.dump(_DOING, nft.ask(nft.GETCHAIN, family.number)))
+    return {
+        chain._replace(policy=None) if chain.policy == nft.ACCEPT else chain
+        for _, table, chain in found
+        if table == table_of(state)
+    }
+
+
+def _exists(channel: Channel, state: str, family: Family) -> bool:
+    try:
+        found = channel.dump(_DOING, nft.ask(nft.GETTABLE, family.number))
+    except Kernel as error:
+        raise _explained(error) from error
+    return table_of(state) in {nft.read_table(each) for each in found}
+
+
+def _listed(channel: Channel, state: str, family: Family, name: str) -> list[Element] | None:
+    """Return a set's elements, None if it is not there."""
+    try:
+        messages = channel.dump(_DOING, nft.ask(nft.GETELEMENT, family.number, table=table_of(state), name=name))
+    except Kernel as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return list(nft.read_elements(messages))
+
+
+def _transact(channel: Channel, changes: list[Message]) -> None:
+    channel.transact(_DOING, changes)
+
+
+def _missing(state: str, error: Kernel) -> Exception:
+    if error.errno == errno.ENOENT:
+        return NotFound(f"publishing ports: the table {table_of(state)} is not there; converge the host's networks again")
+    return _explained(error)
+
+
+def _explained(error: Kernel) -> Exception:
+    return Unavailable(f"{error}: {_REMEDY}") if error.errno in (*_UNSUPPORTED, errno.ENOENT) else error
