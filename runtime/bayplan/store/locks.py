@@ -1,8 +1,8 @@
 """Locks between processes: flock(2) on files of the state, gone with the process that held them, however it ended.
 
-    containers/ID/lock   held by whoever makes, starts, changes or removes the container, and by its monitor for as long as it runs
-    content.lock         shared by pulls and loads, exclusive for the sweep of blobs and layers
-    converge.lock        one converge at a time
+containers/ID/lock   held by whoever makes, starts, changes or removes the container, and by its monitor for as long as it runs
+content.lock         shared by pulls and loads, exclusive for the sweep of blobs and layers
+converge.lock        one converge at a time
 """
 
 from __future__ import annotations
