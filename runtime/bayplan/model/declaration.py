@@ -30,9 +30,12 @@ class WantedNetwork(NamedTuple):
 
 
 class WantedVolume(NamedTuple):
+    """implied: a container uses it and nobody declared it: made where it is missing, else left as it is."""
+
     spec: Volume
     state: str = "present"
     external: bool = False
+    implied: bool = False
 
 
 class WantedContainer(NamedTuple):

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from bayplan.model.environment import parse_pairs
+from bayplan.model.node import Node
+from bayplan.model.scope import Scope
+
+_KEYS = (
+    "name", "driver", "driver_opts", "attachable", "enable_ipv4", "enable_ipv6", "external", "internal", "ipam", "labels", "x-bayplan",
+)  # fmt: skip
+_MTU = "com.docker.network.driver.mtu"
 
 
 class Network(NamedTuple):
@@ -21,3 +31,97 @@ class Network(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     project: str = ""
+
+
+def parse_network(name: str, document: Mapping[str, Any] | None, *, project: str = "", place: str = "") -> Network:
+    """The network called `name` that a Compose network's mapping declares; raises Invalid and names the place."""
+    members = Node(document, place or f"networks.{name}").members(_KEYS)
+    if "driver" in members and members["driver"].value not in ("bridge", "default"):
+        raise members["driver"].expected("the driver bridge")
+    if "enable_ipv4" in members and not members["enable_ipv4"].boolean():
+        raise members["enable_ipv4"].wrong("networks without IPv4 are not supported")
+    options = members["driver_opts"].members((_MTU,)) if "driver_opts" in members else {}
+    network = Network(
+        name,
+        enable_ipv6="enable_ipv6" in members and members["enable_ipv6"].boolean(),
+        internal="internal" in members and members["internal"].boolean(),
+        mtu=options[_MTU].integer(576, 65535) if _MTU in options else 0,
+        labels=parse_pairs(members["labels"], Scope()) if "labels" in members else (),
+        project=project,
+    )
+    return _with_ipam(network, members["ipam"]) if "ipam" in members else network
+
+
+def network_document(network: Network) -> dict[str, Any]:
+    """The shortest Compose mapping that declares `network`; its name and project are kept beside it."""
+    pools = [
+        {key: value for key, value in pool.items() if value}
+        for pool in (
+            {"subnet": network.subnet, "gateway": network.gateway, "ip_range": network.ip_range},
+            {"subnet": network.subnet6, "gateway": network.gateway6},
+        )
+        if pool["subnet"]
+    ]
+    return {
+        **({"enable_ipv6": True} if network.enable_ipv6 else {}),
+        **({"internal": True} if network.internal else {}),
+        **({"driver_opts": {_MTU: str(network.mtu)}} if network.mtu else {}),
+        **({"ipam": {"config": pools}} if pools else {}),
+        **({"labels": dict(network.labels)} if network.labels else {}),
+    }
+
+
+def _with_ipam(network: Network, node: Node) -> Network:
+    members = node.members(("driver", "config", "options"))
+    if "driver" in members:
+        members["driver"].choice("default")
+    for element in members["config"].elements() if "config" in members else ():
+        network = _with_pool(network, element)
+    return network
+
+
+def _with_pool(network: Network, node: Node) -> Network:
+    from ipaddress import IPv4Network, ip_network  # 10 ms: only where a subnet is declared
+
+    members = node.members(("subnet", "gateway", "ip_range"))
+    if "subnet" not in members:
+        if members:
+            raise node.wrong("subnet is missing")
+        return network
+    try:
+        subnet = ip_network(members["subnet"].text())
+    except ValueError as error:
+        raise members["subnet"].wrong(f"a subnet such as 10.5.0.0/24 was expected: {error}") from None
+    if subnet.num_addresses < 4 or subnet.is_multicast or subnet.is_loopback or subnet.is_link_local:
+        raise members["subnet"].wrong(f"{subnet} has no room for containers")
+    gateway = _inside(members.get("gateway"), subnet, "address")
+    if isinstance(subnet, IPv4Network):
+        ip_range = _inside(members.get("ip_range"), subnet, "range")
+        found = network._replace(subnet=str(subnet), gateway=gateway, ip_range=ip_range)
+    else:
+        found = network._replace(subnet6=str(subnet), gateway6=gateway, enable_ipv6=True)
+    if network.subnet if subnet.version == 4 else network.subnet6:
+        raise node.wrong("one IPv4 and one IPv6 subnet are what a network has")
+    return found
+
+
+def _inside(node: Node | None, subnet: Any, kind: str) -> str:
+    """An address or a range inside `subnet`, in its canonical text."""
+    from ipaddress import ip_address, ip_network
+
+    if node is None:
+        return ""
+    try:
+        if kind == "range":
+            inner = ip_network(node.text())
+            inside = inner.version == subnet.version and inner.subnet_of(subnet)
+            return str(inner) if inside else _outside(node, subnet)
+        address = ip_address(node.text())
+    except ValueError:
+        raise node.expected(f"an {kind} in {subnet}" if kind == "address" else f"a {kind} in {subnet}") from None
+    ends = (subnet.network_address, subnet.broadcast_address)
+    return str(address) if address in subnet and address not in ends else _outside(node, subnet)
+
+
+def _outside(node: Node, subnet: Any) -> str:
+    raise node.wrong(f"{node.value} is not usable in {subnet}")
