@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import marshal
 import os
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from bayplan.errors import Kernel
+
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal  # without the enumerations of `signal`, which take ten milliseconds
 
 SETTINGS_FILE = "monitor.settings"
 # Every Python reads marshal's version 2: the settings may be rewritten by a newer interpreter than the monitor's.
@@ -109,6 +114,7 @@ def exec_monitor(config: MonitorConfig, interpreter: str, runtime_directory: str
     """
     script = f"{runtime_directory}/bayplan/supervise/monitor.py"
     try:
+        _ignore_signals()
         _keep_only(_descriptors(config))
         memory = _configuration_in_memory(config)
         os.chdir("/")
@@ -116,6 +122,12 @@ def exec_monitor(config: MonitorConfig, interpreter: str, runtime_directory: str
         os.execve(interpreter, argv, ENVIRONMENT)
     except OSError as error:
         raise Kernel(f"handing the container to its monitor ({interpreter})", error) from error
+
+
+def _ignore_signals() -> None:
+    """Ignoring outlives the exec: the monitor is never without it. See watch.IGNORED."""
+    for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT):
+        _signal.signal(number, _signal.SIG_IGN)
 
 
 def _plain(settings: MonitorSettings) -> dict[str, object]:

@@ -1,0 +1,80 @@
+"""Looking names up in the files that say who is on a network: lines "ADDRESS NAME NAME...".
+
+The files' bytes are kept as they are and searched: a table of them would cost each monitor some hundred kilobytes on a
+large network. Lean, see loop.py.
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix
+
+from bayplan.supervise.settings import read_all
+
+LARGEST = 4 << 20  # bytes of one file
+
+
+class Names:
+    """The networks of one container. A file is read again when another was renamed over it, or it was changed."""
+
+    __slots__ = ("_contents", "_paths", "_stamps")
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self._paths = paths
+        self._stamps: dict[str, tuple[int, int, int]] = {}
+        self._contents: dict[str, bytes] = {}
+
+    def addresses(self, name: bytes) -> list[str]:
+        """All addresses of a name (lower case), in the files' order."""
+        found = []
+        for content in self._current():
+            at = content.find(b" " + name + b" ")
+            while at >= 0:
+                start = content.rfind(b"\n", 0, at) + 1
+                address = content[start : content.find(b" ", start)].decode("ascii", "replace")
+                if address not in found:
+                    found.append(address)
+                at = content.find(b" " + name + b" ", at + 1)
+        return found
+
+    def name_of(self, address: str) -> bytes:
+        """The first name of an address; empty if there is none."""
+        packed = pack(address)
+        for content in self._current() if packed else ():
+            for line in content.split(b"\n"):
+                words = line.split()
+                if len(words) > 1 and pack(words[0].decode("ascii", "replace")) == packed:
+                    return words[1]
+        return b""
+
+    def _current(self) -> list[bytes]:
+        return [self._content(path) for path in self._paths]
+
+    def _content(self, path: str) -> bytes:
+        try:
+            status = posix.stat(path)
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if self._stamps.get(path) != stamp:
+                descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK)
+                data = read_all(descriptor, LARGEST)
+                self._contents[path] = b"\n".join(_padded(line) for line in data.lower().split(b"\n"))
+                self._stamps[path] = stamp
+            return self._contents[path]
+        except OSError:  # the network is gone, or not there yet
+            self._stamps.pop(path, None)
+            self._contents.pop(path, None)
+            return b""
+
+
+def _padded(line: bytes) -> bytes:
+    """One space between words and one after the last, so that " NAME " finds whole names only."""
+    words = line.split()
+    return b" ".join(words) + b" " if words else b""
+
+
+def pack(address: str) -> bytes:
+    """The 4 or 16 bytes of an address; empty if it is none."""
+    try:
+        return _socket.inet_pton(_socket.AF_INET6 if ":" in address else _socket.AF_INET, address)
+    except OSError:
+        return b""
