@@ -89,10 +89,8 @@ def sweep(root: str, *, keep: str) -> tuple[str, ...]:
     for name in sorted(os.listdir(state.runtimes)):
         if name.startswith("."):  # left by an install that was killed
             shutil.rmtree(f"{state.runtimes}/{name}", ignore_errors=True)
-        elif len(name) == 64 and name != keep and not _used(state, name):
-            doomed = f"{state.runtimes}/.swept-{name}"
-            os.rename(state.runtime(name), doomed)
-            shutil.rmtree(doomed)
+        elif len(name) == 64 and name != keep and not _named(state, name) and _take(state, name):
+            shutil.rmtree(f"{state.runtimes}/.swept-{name}")
             swept.append(name)
     return tuple(swept)
 
@@ -164,32 +162,36 @@ def _sources(directory: str) -> Iterator[str]:
         yield from (f"{parent}/{name}" for name in names if name.endswith(".py"))
 
 
-def _used(state: StateRoot, digest: str) -> bool:
-    runtime = state.runtime(digest)
-    if any(runtime.encode() in line for line in _command_lines()):
+def _named(state: StateRoot, digest: str) -> bool:
+    """Whether a process, a launcher or a boot unit names this runtime's directory."""
+    runtime = state.runtime(digest).encode()
+    if any(runtime in line for line in _command_lines()):
         return True
     for path in (*launchers(state), *UNITS):
         try:
             with open(path, "rb") as file:
-                if runtime.encode() in file.read(65536):
+                if runtime in file.read(65536):
                     return True
         except OSError:
             continue
-    return _is_held(f"{runtime}/lock")
+    return False
 
 
-def _is_held(lock: str) -> bool:
+def _take(state: StateRoot, digest: str) -> bool:
+    """Rename a runtime away while no call holds its lock: a call looks again whether it is there once it has the lock."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY)
+        descriptor = os.open(f"{state.runtime(digest)}/lock", os.O_RDONLY)
     except FileNotFoundError:
-        return False
+        os.rename(state.runtime(digest), f"{state.runtimes}/.swept-{digest}")
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(state.runtime(digest), f"{state.runtimes}/.swept-{digest}")
     except BlockingIOError:
-        return True
+        return False
     finally:
         os.close(descriptor)
-    return False
+    return True
 
 
 def _command_lines() -> Iterator[bytes]:

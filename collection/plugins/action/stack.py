@@ -1,0 +1,160 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the bayplan authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's side of every module of this collection (meta/runtime.yml leads them all here).
+
+It translates a task into a request, has the host run it, and sends the runtime's archive only to a host that answers that
+it has none. So a task costs one module's execution, as any other module does.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import zlib
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+
+COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+SHIPPED = os.path.join(COLLECTION, "files", "bayplan.zip")
+CALL = "bayplan.containers.call"
+
+
+def find_runtime():
+    """Where bayplan is imported from here: beside the collection where pip put both, else its archive, else a checkout."""
+    installed = os.path.dirname(os.path.dirname(os.path.dirname(COLLECTION)))
+    if os.path.exists(SHIPPED):
+        return installed if os.path.exists(os.path.join(installed, "bayplan", "model", "task.py")) else SHIPPED
+    return os.path.join(os.path.dirname(COLLECTION), "runtime")
+
+
+sys.path.insert(0, find_runtime())  # before anything else of that name: it has to fit the archive that is sent
+from bayplan import controller  # noqa: E402
+from bayplan.errors import BayplanError  # noqa: E402
+from bayplan.model import options as tables  # noqa: E402
+from bayplan.model import task as tasks  # noqa: E402
+
+
+def find_archive():
+    """The path of the archive to send, and its digest, which is what the runtime is called on a host."""
+    if not os.path.exists(SHIPPED):
+        import archive
+
+        path = str(archive.cached())
+        return path, os.path.basename(path).partition(".")[0]
+    with open(SHIPPED + ".sha256", encoding="ascii") as file:
+        return SHIPPED, file.read().split()[0]
+
+
+class ActionModule(ActionBase):
+    """One task of any module of the collection."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        module = self._task.action.rpartition(".")[2]
+        options = self._validate(module)
+        try:
+            verb, want = self._translate(module, options, task_vars)
+        except BayplanError as error:
+            raise AnsibleActionFail(str(error)) from error
+        request = {
+            "verb": verb,
+            "want": want,
+            "check": bool(self._task.check_mode),
+            "diff": bool(self._task.diff),
+            "root": options["root"],
+        }
+        result = self._call(request, task_vars)
+        return self._render(module, options, result)
+
+    def _validate(self, module):
+        """The task's options, checked against the table that the documentation is made of."""
+        validation = ArgumentSpecValidator(tables.argument_spec(tables.module_options(module))).validate(self._task.args)
+        if validation.error_messages:
+            raise AnsibleActionFail("; ".join(validation.error_messages))
+        return validation.validated_parameters
+
+    def _translate(self, module, options, task_vars):
+        """(verb, want) for a module's options."""
+        if module.endswith("_info"):
+            return "info", tasks.info_want(module.removesuffix("_info"), options.get("names"))
+        if module == "stack":
+            return "converge", self._read_stack(options)
+        if module == "image":
+            options = self._bring_image(options, task_vars)
+        want = getattr(tasks, module + "_want")(options)
+        return "converge", self._with_files(want) if module == "container" else want
+
+    def _read_stack(self, options):
+        return controller.stack_want(options, find=self._find)
+
+    def _with_files(self, want):
+        """The files of this machine that the request names, with it."""
+        return controller.with_files(want, find=self._find)
+
+    def _find(self, path):
+        """A path as a task writes it: in the role's or playbook's files, or relative to the playbook."""
+        return self._find_needle("files", path)
+
+    def _bring_image(self, options, task_vars):
+        """Send an image's archive to the host, unless the host has that image already."""
+        options["archive"], local = options.pop("remote_archive", None), options.get("archive")
+        if local is None or options["state"] == "absent":
+            return options
+        if options["archive"]:
+            raise AnsibleActionFail("archive and remote_archive say the same, give one of them")
+        request = {"verb": "info", "want": tasks.info_want("image", [options["name"]]), "root": options["root"]}
+        known = self._call(request | {"check": bool(self._task.check_mode)}, task_vars)
+        if known.get("failed"):
+            raise AnsibleActionFail(known["msg"])
+        path = self._find(local)
+        if any(controller.archive_holds(path, image["id"]) for image in known.get("result") or ()):
+            return options
+        options["archive"] = self._send(path, "image.tar")
+        return options
+
+    def _call(self, request, task_vars):
+        """Have the host run a request; the archive of the runtime goes there first where it is missing."""
+        path, digest = find_archive()
+        packed = base64.b64encode(zlib.compress(json.dumps(request).encode(), 1)).decode()
+        arguments = {"request": packed, "digest": digest, "root": request["root"]}
+        wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
+        if wrap_async:  # a job that finds no runtime would end well and converge nothing
+            made_sure = self._execute(arguments | {"request": ""}, path, task_vars)
+            return made_sure if made_sure.get("failed") else self._execute_module(CALL, arguments, task_vars=task_vars, wrap_async=True)
+        return self._execute(arguments, path, task_vars)
+
+    def _execute(self, arguments, path, task_vars):
+        result = self._execute_module(CALL, arguments, task_vars=task_vars)
+        if not result.get("missing_runtime"):
+            return result
+        sent = self._send(path, "bayplan.zip")
+        return self._execute_module(CALL, arguments | {"archive": sent}, task_vars=task_vars)
+
+    def _send(self, path, name):
+        """Copy a file into the task's own directory on the host; returns its path there."""
+        if self._connection._shell.tmpdir is None:
+            self._make_tmp_path()
+        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, name)
+        self._transfer_file(path, remote)
+        self._fixup_perms2((self._connection._shell.tmpdir, remote), execute=False)
+        return remote
+
+    def _render(self, module, options, result):
+        """The host's answer in the module's own words."""
+        result.pop("invocation", None)  # its arguments are this plugin's, and the request is compressed
+        if result.get("failed") or "ansible_job_id" in result:
+            return result
+        outcome = result.pop("result", None)
+        if module.endswith("_info"):
+            return result | {module.removesuffix("_info") + "s": outcome or []}
+        return result | ({} if outcome is None else {module: outcome})

@@ -1,0 +1,20 @@
+"""One option of a module or operation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Union
+
+
+class Option(NamedTuple):
+    """description is one or more sentences in Ansible's markup; elements is the type of a list's members; no_log hides a value."""
+
+    name: str
+    type: str
+    description: str
+    elements: str = ""
+    choices: tuple[str, ...] = ()
+    default: Optional[Union[str, bool]] = None
+    aliases: tuple[str, ...] = ()
+    required: bool = False
+    no_log: bool = False
+    options: tuple[Option, ...] = ()
