@@ -1,0 +1,219 @@
+"""The child's side of sandbox.py: everything between the clone and the image's program, in order."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+from typing import NamedTuple
+
+from bayplan.errors import Invalid, NotFound
+from bayplan.kernel import linux, namespaces, paths, process, rootfs, users
+from bayplan.kernel.cgroups import Cgroup, join
+from bayplan.kernel.rootfs import Step
+from bayplan.kernel.wire import send_ready
+from bayplan.model.runtime import Config, Process
+
+_IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+
+
+class Plan(NamedTuple):
+    """What `create` hands to the child. `joined` maps CLONE_NEW flags to descriptors; `sources` as in rootfs.populate."""
+
+    config: Config
+    rootfs: rootfs.Rootfs
+    sources: dict[int, int]
+    joined: dict[int, int]
+    cgroup: Cgroup | None
+    stdio: tuple[int, int, int] | None
+    seccomp: bytes
+    trampoline: int
+
+
+class Entry(NamedTuple):
+    """What `enter` hands to the child."""
+
+    process: Process
+    joined: dict[int, int]
+    cgroup: Cgroup | None
+    stdio: tuple[int, int, int] | None
+    seccomp: bytes
+    trampoline: int
+
+
+def build(plan: Plan, wire: _socket.socket) -> None:
+    """The first process of a container. Returns only by raising."""
+    config = plan.config
+    _detach(config.process, plan.cgroup)
+    with Step("joining namespaces"):
+        namespaces.join(plan.joined)
+        if any(n.type == "cgroup" and not n.path for n in config.linux.namespaces):
+            linux.unshare(linux.CLONE_NEWCGROUP)
+    _name_host(config)
+    sysctls = _open_sysctls() if config.linux.sysctl else -1
+    root = rootfs.mount_rootfs(plan.rootfs)
+    rootfs.populate(root, config, plan.sources)
+    identity = users.identify(root, config.process.user)
+    cwd = _make_directory(root, config.process.cwd)
+    terminal, stdio = _open_stdio(root, config.process, plan.stdio, console=True)
+    propagation = config.linux.rootfs_propagation
+    rootfs.enter_root(root, readonly=config.root.readonly, nosuid=plan.rootfs.nosuid, propagation=propagation)
+    _change_directory(cwd, config.process.cwd)
+    _await_release(wire, terminal)
+    for name, value in config.linux.sysctl:
+        _write_sysctl(sysctls, name, value, config)
+    _finish(config.process, identity, stdio, wire, plan.seccomp, plan.trampoline)
+
+
+def enter(entry: Entry, wire: _socket.socket) -> None:
+    """One more process of a running container. Returns only by raising."""
+    _detach(entry.process, entry.cgroup)
+    with Step("joining the container's namespaces"):
+        namespaces.join(entry.joined)
+    root = paths.open_root("/")
+    identity = users.identify(root, entry.process.user)
+    cwd = _open_directory(root, entry.process.cwd)
+    terminal, stdio = _open_stdio(root, entry.process, entry.stdio, console=False)
+    _change_directory(cwd, entry.process.cwd)
+    _await_release(wire, terminal)
+    _finish(entry.process, identity, stdio, wire, entry.seccomp, entry.trampoline)
+
+
+def _detach(wanted: Process, cgroup: Cgroup | None) -> None:
+    """Leave everything that was the caller's: cgroup, session, signals, priority, keyring, mask."""
+    if cgroup:
+        join(cgroup)
+    os.umask(0)
+    os.setsid()
+    linux.reset_signals()
+    _write_oom_score(wanted.oom_score_adj or 0)
+    _reset_priority()
+    with Step("making a session keyring (kernel.keys.root_maxkeys bounds their number)"):
+        try:
+            linux.join_new_keyring()
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+
+
+def _reset_priority() -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    except PermissionError:
+        return  # the caller was niced, and only CAP_SYS_NICE takes that back
+
+
+def _write_oom_score(score: int) -> None:
+    with Step(f"setting oom_score_adj to {score} (lowering it needs CAP_SYS_RESOURCE)"):
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        if int(os.read(fd, 16)) != score:
+            os.write(fd, str(score).encode())
+        os.close(fd)
+
+
+def _name_host(config: Config) -> None:
+    if config.hostname:
+        with Step(f"setting the host name {config.hostname}"):
+            linux.sethostname(config.hostname)
+    if config.domainname:
+        with Step(f"setting the domain name {config.domainname}"):
+            linux.setdomainname(config.domainname)
+
+
+def _make_directory(root: int, path: str) -> int:
+    """The working directory, made inside `root` if it is missing, as an image may ask for one that it does not have."""
+    if not path.startswith("/"):
+        raise Invalid(f"the working directory {path!r} is not absolute")
+    with Step(f"making the working directory {path}"):
+        return paths.make_in_root(root, path, directory=True)
+
+
+def _open_directory(root: int, path: str) -> int:
+    if not path.startswith("/"):
+        raise Invalid(f"the working directory {path!r} is not absolute")
+    try:
+        return paths.open_in_root(root, path)
+    except FileNotFoundError as error:
+        raise NotFound(f"changing to the working directory {path}: it does not exist in the container") from error
+    except OSError as error:
+        raise Invalid(f"changing to the working directory {path}: {error.strerror}") from error
+
+
+def _change_directory(fd: int, path: str) -> None:
+    with Step(f"changing to the working directory {path}"):
+        os.fchdir(fd)
+        if not os.getcwd().startswith("/"):  # "(unreachable)": outside the root (CVE-2024-21626)
+            raise OSError(errno.EXDEV, "outside the container's root", path)
+
+
+def _open_stdio(
+    root: int, wanted: Process, given: tuple[int, int, int] | None, *, console: bool
+) -> tuple[int, tuple[int, int, int]]:
+    if not wanted.terminal:
+        if given is None:
+            raise Invalid("a process without a terminal needs three descriptors")
+        return -1, given
+    master, slave = rootfs.open_terminal(root, size=wanted.console_size)
+    if console:
+        rootfs.mount_console(root, slave)
+    return master, (slave, slave, slave)
+
+
+def _await_release(wire: _socket.socket, terminal: int) -> None:
+    send_ready(wire, terminal)
+    if terminal >= 0:
+        os.close(terminal)
+    if wire.recv(1) != b"G":
+        os._exit(127)
+
+
+def _finish(
+    wanted: Process,
+    identity: users.Identity,
+    stdio: tuple[int, int, int],
+    wire: _socket.socket,
+    seccomp: bytes,
+    trampoline: int,
+) -> None:
+    with Step("connecting the standard streams"):
+        process.set_stdio(stdio, terminal=wanted.terminal)
+        process.give_stdio(identity)
+    process.become(process.Launch(wanted, identity, seccomp, trampoline, wire.fileno()))
+
+
+def _open_sysctls() -> int:
+    """/proc/sys of the host's procfs, verified: what is written there acts on the writer's own namespaces."""
+    fd = paths.open_root("/proc/sys")
+    if linux.file_system_magic(fd) != linux.PROC_MAGIC:
+        raise Invalid("setting sysctls: /proc on this host is not a proc file system")
+    return fd
+
+
+def _write_sysctl(sysctls: int, name: str, value: str, config: Config) -> None:
+    # sysctl(8): whichever of dot and slash comes first separates, the other is part of a name (net.ipv4.conf.eth0/1)
+    slashes = "/" in name.partition(".")[0]
+    parts = name.split("/") if slashes else [part.replace("/", ".") for part in name.split(".")]
+    _check_sysctl(name, parts, {n.type for n in config.linux.namespaces})
+    with Step(f"setting the sysctl {name}"):
+        fd = paths.open_in_root(sysctls, "/".join(parts), os.O_WRONLY)
+        os.write(fd, value.encode())
+        os.close(fd)
+
+
+def _check_sysctl(name: str, parts: list[str], private: set[str]) -> None:
+    """Only what the kernel keeps per namespace, in a namespace that the container has for itself."""
+    if any(part in ("", ".", "..") for part in parts):
+        raise Invalid(f"sysctl {name!r} is not a name")
+    needed = ""
+    if parts[0] == "net":
+        needed = "network"
+    elif parts[:2] == ["fs", "mqueue"] or (parts[0] == "kernel" and parts[1:] and parts[1] in _IPC_SYSCTLS):
+        needed = "ipc"
+    elif parts == ["kernel", "domainname"]:
+        needed = "uts"
+    if not needed:
+        raise Invalid(
+            f"sysctl {name} is the whole host's; only net.*, fs.mqueue.* and kernel's ipc ones are a container's"
+        )
+    if needed not in private:
+        raise Invalid(f"sysctl {name} needs a {needed} namespace of the container's own")

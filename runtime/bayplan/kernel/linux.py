@@ -1,0 +1,259 @@
+"""System calls that `os` does not have. The only file that knows ctypes.
+
+Every wrapper raises OSError with errno, its text and the path or name concerned, and does nothing else.
+Numbers are the kernel's for x86-64 and aarch64; calls from 424 on have one number on both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC = 32, 1024, 2048, 4096, 16384
+MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE = 1 << 18, 1 << 19, 1 << 20, 1 << 17
+MS_RELATIME, MS_STRICTATIME = 1 << 21, 1 << 24
+MNT_DETACH = 2
+
+PROC_MAGIC, TMPFS_MAGIC, DEVPTS_MAGIC, NSFS_MAGIC = 0x9FA0, 0x01021994, 0x1CD1, 0x6E736673
+CGROUP2_MAGIC, CGROUP_MAGIC, OVERLAY_MAGIC = 0x63677270, 0x27E0EB, 0x794C7630
+
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
+O_PATH = 0o10000000
+AT_EMPTY_PATH, AT_RECURSIVE, OPEN_TREE_CLONE = 0x1000, 0x8000, 1
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 4, 8, 23, 24
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = (
+    36,
+    38,
+    47,
+    2,
+    4,
+)
+
+MACHINE = os.uname().machine
+_ARM = MACHINE == "aarch64"
+_CLONE = 220 if _ARM else 56
+_CAPGET, _CAPSET = (90, 91) if _ARM else (125, 126)
+_PIVOT_ROOT = 41 if _ARM else 155
+_KEYCTL = 219 if _ARM else 250
+_SECCOMP = 277 if _ARM else 317
+_MEMFD_CREATE = 279 if _ARM else 319
+_BPF = 280 if _ARM else 321
+_PRLIMIT64 = 261 if _ARM else 302
+_EXECVEAT = 281 if _ARM else 322
+_RT_SIGPROCMASK = 135 if _ARM else 14
+_PIDFD_SEND_SIGNAL, _OPEN_TREE, _MOVE_MOUNT = 424, 428, 429
+_PIDFD_OPEN, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 434, 435, 436, 437, 442
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _check(result: int, name: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    return result
+
+
+def _call(number: int, *args: object, name: str = "") -> int:
+    # a bare int would be passed as 32 bits; bytes and None are pointers already
+    words = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
+    return _check(_libc.syscall(ctypes.c_long(number), *words), name)
+
+
+def clone(flags: int) -> int:
+    """Fork with namespace `flags` (clone(2) without a stack); 0 in the child. For a single-threaded process only."""
+    return _call(_CLONE, flags | 17, 0, 0, 0, 0, name="clone")
+
+
+def clone_into_cgroup(flags: int, cgroup: int) -> int:
+    """As `clone`, with the child born in the v2 cgroup whose directory `cgroup` is a descriptor of (clone3, Linux 5.7)."""
+    arguments = struct.pack("=11Q", flags | CLONE_INTO_CGROUP, 0, 0, 0, 17, 0, 0, 0, 0, 0, cgroup)
+    return _call(_CLONE3, arguments, len(arguments), name="clone3")
+
+
+def unshare(flags: int) -> None:
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """Join the namespace behind `fd`; EINVAL unless it is of `kind` (a CLONE_NEW flag)."""
+    _check(_libc.setns(fd, kind), "setns")
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    result = _libc.mount(_name(source), _name(target), _name(kind), ctypes.c_ulong(flags), _name(data) or None)
+    _check(result, target if not target.startswith("/proc/self/fd/") else source)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    _check(_libc.umount2(_name(target), flags), target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    _call(_PIVOT_ROOT, _name(new), _name(old), name=new)
+
+
+def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """openat2(2), Linux 5.6; ENOSYS before. The descriptor is close-on-exec."""
+    how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
+    return _call(_OPENAT2, directory, _name(path), how, len(how), name=path)
+
+
+def open_tree(path: str, flags: int) -> int:
+    """A descriptor of the mount at `path`, detached from the tree with OPEN_TREE_CLONE (Linux 5.2)."""
+    return _call(_OPEN_TREE, -100, _name(path), flags | os.O_CLOEXEC, name=path)
+
+
+def move_mount(mount_fd: int, target_fd: int) -> None:
+    """Attach the detached mount `mount_fd` on the directory or file `target_fd` (both O_PATH will do)."""
+    _call(_MOVE_MOUNT, mount_fd, b"", target_fd, b"", 0x4 | 0x40, name="move_mount")
+
+
+def mount_setattr(fd: int, *, set_flags: int, recursive: bool) -> None:
+    """Set MOUNT_ATTR_* on the mount behind `fd` (Linux 5.12)."""
+    attributes = struct.pack("=4Q", set_flags, 0, 0, 0)
+    _call(_MOUNT_SETATTR, fd, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attributes, len(attributes))
+
+
+def prctl(option: int, *args: int) -> int:
+    words = [ctypes.c_ulong(arg) for arg in (*args, 0, 0, 0, 0)[:4]]
+    return _check(_libc.prctl(option, *words), f"prctl {option}")
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set the three sets, given as bit masks, of this process (version 3 of the interface, 64 bits)."""
+    low, high = 0xFFFFFFFF, 32
+    data = struct.pack(
+        "=6I",
+        effective & low,
+        permitted & low,
+        inheritable & low,
+        effective >> high,
+        permitted >> high,
+        inheritable >> high,
+    )
+    _call(_CAPSET, struct.pack("=Ii", 0x20080522, 0), data, name="capset")
+
+
+def seccomp_filter(program: bytes) -> None:
+    """Install a filter of `struct sock_filter`s (8 bytes each). EACCES without no_new_privs or CAP_SYS_ADMIN."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    _call(_SECCOMP, 1, 0, struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer)), name="seccomp")
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    return _call(_BPF, command, attributes, len(attributes), name="bpf")
+
+
+def bpf_load(kind: int, program: bytes) -> int:
+    """A descriptor of the verified eBPF `program` (8 bytes an instruction) of type `kind` (BPF_PROG_LOAD)."""
+    code, licence = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(b"Apache-2.0")
+    attributes = struct.pack(
+        "=IIQQIIQII", kind, len(program) // 8, ctypes.addressof(code), ctypes.addressof(licence), 0, 0, 0, 0, 0
+    )
+    return bpf(5, attributes)
+
+
+def pidfd_open(pid: int) -> int:
+    """Linux 5.3; ENOSYS before."""
+    return _call(_PIDFD_OPEN, pid, 0, name=str(pid))
+
+
+def pidfd_send_signal(pidfd: int, number: int) -> None:
+    """Linux 5.1; ESRCH when that very process has ended."""
+    _call(_PIDFD_SEND_SIGNAL, pidfd, number, None, 0, name=f"signal {number}")
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from `first` on (close_range, Linux 5.9; the list in /proc before)."""
+    try:
+        _call(_CLOSE_RANGE, first, 0xFFFFFFFF, 0)
+    except OSError:
+        limit = os.sysconf("SC_OPEN_MAX")
+        os.closerange(first, limit if 0 < limit <= 65536 else 65536)
+
+
+def memfd(name: str, flags: int) -> int:
+    return _call(_MEMFD_CREATE, _name(name), flags, name="memfd_create")
+
+
+def sethostname(name: str) -> None:
+    encoded = _name(name)
+    _check(_libc.sethostname(encoded, ctypes.c_size_t(len(encoded))), name)
+
+
+def setdomainname(name: str) -> None:
+    encoded = _name(name)
+    _check(_libc.setdomainname(encoded, ctypes.c_size_t(len(encoded))), name)
+
+
+def join_new_keyring() -> None:
+    """Leave the session keyring for a new, nameless one (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING)."""
+    _call(_KEYCTL, 1, None, name="keyctl")
+
+
+def set_rlimit(number: int, soft: int, hard: int) -> None:
+    """Both limits of resource `number` for this process; -1 is RLIM_INFINITY."""
+    _call(_PRLIMIT64, 0, number, struct.pack("=QQ", soft % (1 << 64), hard % (1 << 64)), None, name="setrlimit")
+
+
+def reset_signals() -> None:
+    """Every signal's default action, none blocked. SIGKILL, SIGSTOP and libc's own two refuse, which is right."""
+    _libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    for number in range(1, 65):
+        _libc.signal(number, None)
+    _call(_RT_SIGPROCMASK, 2, bytes(8), None, 8)
+
+
+def file_system_magic(fd: int) -> int:
+    """`f_type` of fstatfs(2), which tells procfs from a directory that looks like it."""
+    buffer = ctypes.create_string_buffer(256)
+    _check(_libc.fstatfs(fd, buffer), "fstatfs")
+    return int(struct.unpack_from("=q", buffer)[0]) & 0xFFFFFFFF
+
+
+def execveat(fd: int, args: list[bytes], env: list[bytes]) -> None:
+    """Become the program behind `fd`. Returns only by OSError. (libc's fexecve may go through /proc, which is not ours.)"""
+    argv = (ctypes.c_char_p * (len(args) + 1))(*args, None)
+    envp = (ctypes.c_char_p * (len(env) + 1))(*env, None)
+    _call(_EXECVEAT, fd, b"", argv, envp, AT_EMPTY_PATH, name="execveat")
+
+
+def ioctl(fd: int, request: int, argument: int = 0) -> int:
+    return _check(_libc.ioctl(fd, ctypes.c_ulong(request), ctypes.c_long(argument)), "ioctl")
+
+
+def ioctl_bytes(fd: int, request: int, argument: bytes) -> bytes:
+    """ioctl(2) with a structure in and out."""
+    buffer = ctypes.create_string_buffer(argument, len(argument))
+    _check(_libc.ioctl(fd, ctypes.c_ulong(request), buffer), "ioctl")
+    return buffer.raw
+
+
+def _name(text: str) -> bytes:
+    # os.fsencode: names of files need not be UTF-8. A null character would cut the path short.
+    encoded = os.fsencode(text)
+    if b"\0" in encoded:
+        raise OSError(22, "name with a null character", text)
+    return encoded
+
+
+def fcntl(fd: int, command: int, argument: int) -> int:
+    return _check(_libc.fcntl(fd, command, ctypes.c_long(argument)), "fcntl")
+
+
+def set_window_size(fd: int, *, rows: int, columns: int) -> None:
+    ioctl_bytes(fd, 0x5414, struct.pack("=4H", rows, columns, 0, 0))

@@ -1,0 +1,218 @@
+"""Building a container's first process, and entering a running container: both blocked until `start`.
+
+    create / enter                     the caller                          the child
+      clone ──────────────────────────────┬──────────────────────────────────► namespaces, mounts, user, pivot
+      returns Created at once             │ connects the network meanwhile        ready (and the terminal's master)
+    start ── waits for ready, says go ───►│◄──────────────────────────────────── sysctls, limits, filter, trampoline
+      returns when execve has succeeded   │                                       the image's program
+
+The child speaks over one SEQPACKET socket, descriptor 3 at the end: `R` for ready, `E` and an error's parts, four bytes
+of errno from the trampoline, or end of file once the program runs. The child never outlives a caller that dies first:
+it sees the end of file too. The caller must have one thread only (the clone is a plain fork of this interpreter).
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import struct
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from bayplan.errors import BayplanError
+from bayplan.kernel import build, linux, mounts, namespaces, process, trampoline
+from bayplan.kernel.cgroups import Cgroup
+from bayplan.kernel.pids import open_pidfd
+from bayplan.kernel.rootfs import Rootfs, Step
+from bayplan.kernel.wire import decode_error, receive, send_error
+from bayplan.model.runtime import Config, Process
+
+Child = Callable[[_socket.socket], None]
+
+
+class Created(NamedTuple):
+    """A process that waits for `start`. `pidfd` is -1 before Linux 5.3. The caller closes `wire` by `start` or `abandon`."""
+
+    pid: int
+    pidfd: int
+    wire: _socket.socket
+    program: str
+
+
+class Started(NamedTuple):
+    """A process that runs its program. `terminal` is the master of its terminal, or -1."""
+
+    pid: int
+    pidfd: int
+    terminal: int
+
+
+def create(
+    config: Config,
+    rootfs: Rootfs,
+    *,
+    cgroup: Cgroup | None,
+    stdio: tuple[int, int, int] | None,
+    seccomp: bytes = b"",
+) -> Created:
+    """Clone the first process of a container; it builds everything that `config` says and then waits.
+
+    `stdio` are three descriptors, or None where `config.process.terminal` gives it a terminal of its own. `seccomp` is
+    the filter as `seccomp.filter_bytes` made it. The network namespace exists on return (`/proc/PID/ns/net`).
+    Raises NotFound for a bind source or a namespace that is absent, Kernel for a clone refused; all else `start` raises.
+    """
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    opened: list[int] = []
+    try:
+        sources = _open_sources(config, opened)
+        joined = namespaces.open_joined(config.linux.namespaces, opened)
+        program = trampoline.open_trampoline(init=config.init)
+        opened.append(program)
+        plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, program)
+        return _clone(
+            namespaces.clone_flags(config.linux.namespaces),
+            lambda wire: build.build(plan, wire),
+            cgroup=cgroup,
+            pid_namespace=joined.get(linux.CLONE_NEWPID, -1),
+            program=config.process.args[0] if config.process.args else "",
+        )
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def enter(
+    pid: int,
+    wanted: Process,
+    *,
+    pidfd: int = -1,
+    cgroup: Cgroup | None,
+    stdio: tuple[int, int, int] | None,
+    seccomp: bytes = b"",
+) -> Created:
+    """Clone a process into the namespaces and cgroups of the running process `pid`; it waits like one of `create`.
+
+    With `pidfd`, that the namespaces opened are those of the very process is verified. NotFound if it has ended.
+    """
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    opened: list[int] = []
+    try:
+        joined = namespaces.open_all(pid, pidfd, opened)
+        program = trampoline.open_trampoline(init=False)
+        opened.append(program)
+        entry = build.Entry(wanted, joined, cgroup, stdio, seccomp, program)
+        return _clone(
+            0,
+            lambda wire: build.enter(entry, wire),
+            cgroup=cgroup,
+            pid_namespace=joined.get(linux.CLONE_NEWPID, -1),
+            program=wanted.args[0] if wanted.args else "",
+        )
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def wait_ready(created: Created) -> int:
+    """Wait until the container is built; the master of its terminal, or -1. Raises what went wrong, having reaped it."""
+    try:
+        message, fds = receive(created.wire)
+        if message != b"R":
+            raise _failure(created, message)
+    except BayplanError:
+        abandon(created)
+        raise
+    return fds[0] if fds else -1
+
+
+def release(created: Created) -> None:
+    """Let a ready process go, and wait until it executes its program. ProgramNotFound, ProgramRefused, Kernel, Invalid."""
+    created.wire.send(b"G")
+    message, _ = receive(created.wire)
+    if message:
+        error = _failure(created, message)
+        abandon(created)
+        raise error
+    created.wire.close()
+
+
+def start(created: Created) -> Started:
+    """`wait_ready`, then `release`. After any error the process is gone and reaped."""
+    terminal = wait_ready(created)
+    try:
+        release(created)
+    except BayplanError:
+        if terminal >= 0:
+            os.close(terminal)
+        raise
+    return Started(created.pid, created.pidfd, terminal)
+
+
+def abandon(created: Created) -> None:
+    """Kill and reap a process that was not released; a process that is gone already is fine."""
+    created.wire.close()
+    try:
+        os.kill(created.pid, 9)  # our own child, not reaped: the number cannot have been given to another
+        os.waitpid(created.pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    if created.pidfd >= 0:
+        os.close(created.pidfd)
+
+
+def _open_sources(config: Config, opened: list[int]) -> dict[int, int]:
+    sources = {}
+    for index, mount in enumerate(config.mounts):
+        if mounts.is_bind(mount):
+            sources[index] = mounts.open_source(mount)
+            opened.append(sources[index])
+    return sources
+
+
+def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, pid_namespace: int, program: str) -> Created:
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pid_namespace >= 0 else -1
+    try:
+        with Step("making the container's first process"):
+            if own >= 0:  # takes effect for children only, and is undone below
+                linux.setns(pid_namespace, linux.CLONE_NEWPID)
+            pid = _fork(flags, cgroup)
+        if pid == 0:
+            _run(child, ours, theirs)
+    finally:
+        if own >= 0:
+            linux.setns(own, linux.CLONE_NEWPID)
+            os.close(own)
+        theirs.close()
+    return Created(pid, open_pidfd(pid), ours, program)
+
+
+def _fork(flags: int, cgroup: Cgroup | None) -> int:
+    if cgroup and cgroup.version == 2:
+        fd = os.open(cgroup.directories[0][1], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return linux.clone_into_cgroup(flags, fd)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EINVAL):  # before Linux 5.7: the child joins by itself
+                raise
+        finally:
+            os.close(fd)
+    return linux.clone(flags)
+
+
+def _run(child: Child, ours: _socket.socket, theirs: _socket.socket) -> NoReturn:
+    """The child's whole life before the image's program; whatever happens, it ends here."""
+    try:
+        ours.close()
+        child(theirs)
+    except BaseException as error:  # a bug's traceback must not run the caller's code twice
+        send_error(theirs, error)
+    finally:
+        os._exit(127)
+
+
+def _failure(created: Created, message: bytes) -> BayplanError:
+    if len(message) == 4:
+        return process.program_error(created.program, struct.unpack("=I", message)[0])
+    return decode_error(message)
