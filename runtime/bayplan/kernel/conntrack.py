@@ -6,11 +6,10 @@ reaching the old container after its port was led to another one. TCP ends such 
 
 from __future__ import annotations
 
+import _socket
 import errno
 import struct
 from collections.abc import Iterable, Iterator
-
-import _socket
 
 from bayplan.errors import Kernel
 

@@ -5,23 +5,23 @@ Every function works on the network namespace that the caller is in; `netns` is 
 
 from __future__ import annotations
 
+import _socket
 import errno
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import _socket
-
 from bayplan.errors import Invalid, Kernel
 
 from . import netlink, sysctls
-from .netlink import ACK, CREATE, EXCLUSIVE, REPLACE, Channel, Message, attribute, nested, number, text
+from .netlink import CREATE, EXCLUSIVE, REPLACE, Channel, Message, attribute, nested, number, text
 
 NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, NEWROUTE = 16, 17, 18, 20, 21, 24
-ADDRESS, NAME, MTU, MASTER, INFO, NETNS_FD = 1, 3, 4, 10, 18, 28  # IFLA_*
+ADDRESS, NAME, MTU, MASTER, INFO, _PER_FAMILY, NETNS_FD = 1, 3, 4, 10, 18, 26, 28  # IFLA_*
 INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _PEER = 1  # VETH_INFO_PEER
 _PORT_HAIRPIN = 4  # IFLA_BRPORT_MODE
+_GENERATE, _NO_ADDRESS = 8, 1  # IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
 UP = 1
 IPV4, IPV6 = 2, 10
 _ADDRESS, _LOCAL, _BROADCAST, _ADDRESS_FLAGS, _NO_DAD = 1, 2, 4, 8, 2  # IFA_*
@@ -70,8 +70,10 @@ def install_bridge(bridge: BridgeLink) -> None:
         _create_bridge(channel, bridge, doing=doing)
         index = _index(bridge.name)
         sysctls.write(f"net/ipv4/conf/{bridge.name}/route_localnet", "1")
-        sysctls.write_ipv6(f"net/ipv6/conf/{bridge.name}/accept_ra", "0")
-        sysctls.write_ipv6(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "0" if bridge.ipv6 else "1")
+        if bridge.ipv6:
+            _enable_ipv6(bridge.name)
+        else:
+            sysctls.write_ipv6(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "1")
         addresses = [_new_address(index, address) for address in (bridge.ipv4, bridge.ipv6) if address]
         channel.request(doing, *addresses, _change(index, number(MTU, bridge.mtu), flags=UP))
 
@@ -140,19 +142,24 @@ def _container_channel(netns: int) -> Channel:
 
 def _attach_one(outer: Channel, inner: Channel, endpoint: Attachment, *, netns: int) -> None:
     doing = f"attaching {endpoint.container_name} to the bridge {endpoint.bridge}"
-    pair = _new_pair(endpoint, netns)
-    # What a container sends to its own published port comes back to the bridge port that it left by: hairpin mode.
-    hairpin = nested(_INFO_PORT_DATA, attribute(_PORT_HAIRPIN, b"\1"))
-    port = nested(INFO, text(_INFO_PORT_KIND, "bridge"), hairpin)
-    mode = Message(NEWLINK, 0, LINK.pack(0, 0, 0, 0, 0) + text(NAME, endpoint.host_name) + port)
+    wanted = (_new_pair(endpoint, netns), _as_port(endpoint.host_name), _by_name(endpoint.host_name, flags=UP))
     try:
-        outer.request(doing, pair, mode)
+        outer.request(doing, *wanted)
     except Kernel as error:
         if error.errno != errno.EEXIST:
             raise
         detach(endpoint.host_name)
-        outer.request(doing, pair, mode)
+        outer.request(doing, *wanted)
     _configure(inner, endpoint, netns=netns, doing=doing)
+
+
+def _as_port(host_name: str) -> Message:
+    # What a container sends to its own published port comes back to the bridge port that it left by: hairpin mode.
+    hairpin = nested(_INFO_PORT_DATA, attribute(_PORT_HAIRPIN, b"\1"))
+    port = nested(INFO, text(_INFO_PORT_KIND, "bridge"), hairpin)
+    # The host has no business with an address on the port itself.
+    silent = nested(_PER_FAMILY, nested(IPV6, attribute(_GENERATE, bytes((_NO_ADDRESS,)))))
+    return _by_name(host_name, port, *([silent] if sysctls.has_ipv6() else []))
 
 
 def _new_pair(endpoint: Attachment, netns: int) -> Message:
@@ -161,22 +168,27 @@ def _new_pair(endpoint: Attachment, netns: int) -> Message:
     peer += attribute(ADDRESS, _mac_bytes(endpoint.mac))
     info = nested(INFO, text(INFO_KIND, "veth"), nested(_INFO_DATA, attribute(_PEER, peer)))
     own = text(NAME, endpoint.host_name) + number(MASTER, _index(endpoint.bridge)) + mtu
-    return Message(NEWLINK, CREATE | EXCLUSIVE, LINK.pack(0, 0, 0, UP, UP) + own + info)
+    return Message(NEWLINK, CREATE | EXCLUSIVE, LINK.pack(0, 0, 0, 0, 0) + own + info)
 
 
 def _configure(inner: Channel, endpoint: Attachment, *, netns: int, doing: str) -> None:
     index = _index_seen_by(inner, endpoint.container_name, doing=doing)
     wanted = [_new_address(index, endpoint.ipv4), _change(index, flags=UP)]
     if endpoint.ipv6:
-        name = endpoint.container_name
-        netlink.inside(netns, lambda: sysctls.write_ipv6(f"net/ipv6/conf/{name}/disable_ipv6", "0"))
+        netlink.inside(netns, lambda: _enable_ipv6(endpoint.container_name))
         wanted.append(_new_address(index, endpoint.ipv6))
     wanted += [_default_route(index, gateway) for gateway in (endpoint.gateway, endpoint.gateway6) if gateway]
     inner.request(doing, *wanted)
 
 
+def _enable_ipv6(name: str) -> None:
+    """Turn IPv6 on, believing no router's advertisement, and without the second or two that detecting duplicates would take."""
+    for setting, value in (("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")):
+        sysctls.write_ipv6(f"net/ipv6/conf/{name}/{setting}", value)
+
+
 def _index_seen_by(channel: Channel, name: str, *, doing: str) -> int:
-    answer = channel.query(doing, Message(GETLINK, 0, LINK.pack(0, 0, 0, 0, 0) + text(NAME, name)))[0]
+    answer = channel.query(doing, _by_name(name)._replace(kind=GETLINK))[0]
     return int(LINK.unpack_from(answer.body)[2])
 
 
@@ -188,7 +200,11 @@ def _index(name: str) -> int:
 
 
 def _change(index: int, *changes: bytes, flags: int = 0) -> Message:
-    return Message(NEWLINK, ACK, LINK.pack(0, 0, index, flags, flags) + b"".join(changes))
+    return Message(NEWLINK, 0, LINK.pack(0, 0, index, flags, flags) + b"".join(changes))
+
+
+def _by_name(name: str, *changes: bytes, flags: int = 0) -> Message:
+    return _change(0, text(NAME, name), *changes, flags=flags)
 
 
 def _new_address(index: int, address: str) -> Message:

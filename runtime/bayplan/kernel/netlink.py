@@ -9,13 +9,12 @@ The kernel works a request off inside sendmsg(2), so an answer is waiting when i
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
-
-import _socket
 
 from bayplan.errors import Kernel, Unavailable
 
@@ -189,7 +188,8 @@ class Channel:
         return found
 
     def _listing(self, doing: str, first: int) -> tuple[list[Message], bool]:
-        found, whole = [], True
+        found: list[Message] = []
+        whole = True
         while True:
             for kind, flags, sequence, body in messages(self._receive(doing)):
                 if sequence < first:

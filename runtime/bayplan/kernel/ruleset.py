@@ -7,11 +7,10 @@ container sends to a published port of its own network.
 
 from __future__ import annotations
 
+import _socket
 import struct
 from collections.abc import Iterable
 from typing import NamedTuple
-
-import _socket
 
 from bayplan.errors import Invalid
 

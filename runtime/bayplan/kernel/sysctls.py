@@ -20,8 +20,12 @@ def write(name: str, value: str) -> None:
 
 def write_ipv6(name: str, value: str) -> None:
     """Set a setting of IPv6; a kernel without IPv6 has nothing to set."""
-    if os.path.exists("/proc/sys/net/ipv6"):
+    if has_ipv6():
         write(name, value)
+
+
+def has_ipv6() -> bool:
+    return os.path.exists("/proc/sys/net/ipv6")
 
 
 def read(name: str) -> str:
