@@ -233,7 +233,7 @@ def _default_route(index: int, gateway: str) -> Message:
 def _split(address: str) -> tuple[bytes, int]:
     plain, _, length = address.partition("/")
     packed = address_bytes(plain)
-    if not length.isdigit() or int(length) > 8 * len(packed):
+    if not length.isascii() or not length.isdigit() or int(length) > 8 * len(packed):
         raise Invalid(f'address "{address}": a prefix length is missing, as in 10.89.0.5/24')
     return packed, int(length)
 

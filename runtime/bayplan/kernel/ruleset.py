@@ -243,7 +243,7 @@ def network_bytes(subnet: str) -> tuple[bytes, bytes]:
     plain, _, length = subnet.partition("/")
     address = _packed(plain)
     bits = 8 * len(address)
-    if not length.isdigit() or int(length) > bits:
+    if not length.isascii() or not length.isdigit() or int(length) > bits:
         raise Invalid(f'"{subnet}" is no subnet, such as 10.89.0.0/24')
     mask = (1 << bits) - (1 << bits - int(length))
     return (int.from_bytes(address, "big") & mask).to_bytes(bits // 8, "big"), mask.to_bytes(bits // 8, "big")
