@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+REGISTRY_PORT = 5077
 CGROUPS = Path("/sys/fs/cgroup")
 
 SSHD_CONFIG = """\
@@ -40,7 +41,11 @@ BOOT = r"""
 set -e
 d=$PWD
 mount --make-rprivate /
-mount -t overlay overlay -o lowerdir=/,upperdir=$d/upper,workdir=$d/work $d/root
+new_root() {
+  mkdir -p $d/disk/upper $d/disk/work $d/disk/state
+  mount -t overlay overlay -o lowerdir=/,upperdir=$d/disk/upper,workdir=$d/disk/work $d/root
+}
+new_root 2>/dev/null || { mount -t tmpfs tmpfs $d/disk; new_root; }  # here is an overlay already
 cd $d/root
 mount -t proc proc proc
 mount -t sysfs sysfs sys
@@ -49,7 +54,7 @@ mount --rbind /dev dev
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir -p run/sshd run/lock var/lib/bayplan usr/local/bin root etc/containers .$d
-mount --bind $d/state var/lib/bayplan
+mount --bind $d/disk/state var/lib/bayplan
 mount --bind $d .$d
 rm -rf usr/local/bin/bayplan etc/bayplan
 cp $d/registries.conf etc/containers/registries.conf
@@ -119,7 +124,7 @@ def inventory(hosts: list[tuple[str, Host]], **variables: object) -> str:
 def up(directory: Path, *, number: int) -> Host:
     """Make and start a host whose files are in `directory`; raises RuntimeError with sshd's log where it does not start."""
     directory = directory.absolute()
-    for name in ("upper", "work", "root", "state"):
+    for name in ("disk", "root"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     gateway, address = f"10.213.{number}.1", f"10.213.{number}.2"
     _write_settings(directory, gateway=gateway, address=address)
@@ -177,7 +182,7 @@ def _write_settings(directory: Path, *, gateway: str, address: str) -> None:
     (directory / "init.py").write_text(INIT)
     (directory / "address").write_text(address)
     (directory / "sshd_config").write_text(SSHD_CONFIG.format(directory=directory))
-    registry = f'[[registry]]\nlocation = "{gateway}:5000"\ninsecure = true\n'
+    registry = f'[[registry]]\nlocation = "{gateway}:{REGISTRY_PORT}"\ninsecure = true\n'
     (directory / "registries.conf").write_text(registry)
     boot = BOOT.replace("{cgroups}", "\n".join(_cgroup_mounts())).replace("{directory}", str(directory))
     boot = boot.replace("{name}", directory.name.replace("_", "-")[:60]).replace("{init}", f"{directory}/init.py")
@@ -210,8 +215,11 @@ def _cgroup_mounts() -> list[str]:
 def _hierarchies() -> list[Path]:
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]
-    return [Path(line.split()[1]) for line in Path("/proc/self/mounts").read_text().splitlines()
-            if line.split()[2] in ("cgroup", "cgroup2") and line.split()[1].startswith(f"{CGROUPS}/")]
+    return [
+        Path(line.split()[1])
+        for line in Path("/proc/self/mounts").read_text().splitlines()
+        if line.split()[2] in ("cgroup", "cgroup2") and line.split()[1].startswith(f"{CGROUPS}/")
+    ]
 
 
 def _cgroup_paths(directory: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """A registry server on this machine, and small images made from Debian's busybox-static pushed to it.
 
-    python tests/hosts/images.py up DIRECTORY ADDRESS:PORT      start docker-registry, push busybox:1 and web:1, web:2
-    python tests/hosts/images.py down DIRECTORY
+python tests/hosts/images.py up DIRECTORY ADDRESS:PORT      start docker-registry, push busybox:1 and web:1, web:2
+python tests/hosts/images.py down DIRECTORY
 """
 
 from __future__ import annotations
@@ -99,8 +99,7 @@ def image_blobs(layers: list[bytes], **settings: Any) -> tuple[bytes, list[bytes
     blobs = [json.dumps(config).encode(), *(gzip.compress(layer, 6, mtime=0) for layer in layers)]
     kinds = ["config.v1+json"] + ["layer.v1.tar+gzip"] * len(layers)
     entries = [
-        {"mediaType": f"application/vnd.oci.image.{kind}", "digest": _digest(blob), "size": len(blob)}
-        for kind, blob in zip(kinds, blobs)
+        {"mediaType": f"application/vnd.oci.image.{kind}", "digest": _digest(blob), "size": len(blob)} for kind, blob in zip(kinds, blobs)
     ]
     manifest = {
         "schemaVersion": 2,

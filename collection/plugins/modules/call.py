@@ -77,12 +77,16 @@ def require_host(module):
     import os
 
     if sys.version_info < (3, 9):
-        module.fail_json(msg="bayplan needs Python 3.9 or newer on the host, and %s is %d.%d: name a newer one in "
-                             "ansible_python_interpreter" % ((sys.executable,) + sys.version_info[:2]))
+        module.fail_json(
+            msg="bayplan needs Python 3.9 or newer on the host, and %s is %d.%d: name a newer one in "
+            "ansible_python_interpreter" % ((sys.executable,) + sys.version_info[:2])
+        )
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        module.fail_json(msg="the host's %s lacks %s of the standard library: install the whole Python "
-                             "(on Debian: apt install python3)" % (sys.executable, ", ".join(missing)))
+        module.fail_json(
+            msg="the host's %s lacks %s of the standard library: install the whole Python "
+            "(on Debian: apt install python3)" % (sys.executable, ", ".join(missing))
+        )
     if os.geteuid() != 0:
         module.fail_json(msg="bayplan needs root on the host, and this is user %d: set become: true" % os.geteuid())
 
