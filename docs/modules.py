@@ -96,7 +96,6 @@ EXAMPLES = {
 TEMPLATE = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True).from_string(
     '''\
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 # Copyright (c) 2026, the bayplan authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -206,7 +205,7 @@ def render(module: str) -> str:
         description=[f"Tells about {kind}s; changes nothing."] if info else DESCRIPTIONS[kind],
         check_mode="Changes nothing anyway." if info else "Says what would be done, and does nothing.",
         diff_mode="Changes nothing." if info else "Shows what is changed of each resource.",
-        options=[option for option in module_options(module)],
+        options=list(module_options(module)),
         example=f"- name: What is there\n  bayplan.containers.{module}:\n  register: found\n" if info else EXAMPLES[kind],
     )
 
