@@ -34,12 +34,24 @@ def put(root: StateRoot, digest: Digest, data: bytes) -> None:
     if exists(root, digest):
         return
     with claimed(root, f"blob-{digest.hex}") as directory:
-        writer = BlobWriter(f"{directory}/blob", digest, size=len(data))
-        writer.write(data)
-        writer.finish()
-        os.fsync(writer.descriptor)
-        writer.close()
+        file = create(f"{directory}/blob")
+        try:
+            write_all(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
         commit(root, f"{directory}/blob", digest)
+
+
+def create(path: str) -> int:
+    """A descriptor of a new file that nobody else has."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def write_all(file: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 def read(root: StateRoot, digest: Digest, *, limit: int) -> bytes:
@@ -100,33 +112,26 @@ def sync_directory(path: str) -> None:
         os.close(directory)
 
 
-class BlobWriter:
-    """A new file that is hashed while it is written and must end up with this size and digest."""
+class Check:
+    """Content that passes by, and must end up with this size and digest."""
 
-    def __init__(self, path: str, digest: Digest, *, size: int) -> None:
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self.written = 0
+    def __init__(self, digest: Digest, *, size: int) -> None:
+        self.seen = 0
         self._digest = digest
         self._size = size
         self._hash = hashlib.new(digest.algorithm)
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Take more; raises Invalid as soon as it is more than was announced."""
-        self.written += len(data)
-        if self.written > self._size:
+    def take(self, data: bytes | memoryview) -> None:
+        """Look at more; raises Invalid as soon as it is more than was announced."""
+        self.seen += len(data)
+        if self.seen > self._size:
             raise Invalid(f"the blob {self._digest} is longer than the {self._size} bytes that its descriptor announces")
         self._hash.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.descriptor, view) :]
 
     def finish(self) -> None:
         """Raise Invalid unless size and digest are what they have to be."""
-        if self.written != self._size:
-            raise Invalid(f"the blob {self._digest} has {self.written} bytes, and its descriptor announces {self._size}")
+        if self.seen != self._size:
+            raise Invalid(f"the blob {self._digest} has {self.seen} bytes, and its descriptor announces {self._size}")
         found = Digest(self._digest.algorithm, self._hash.hexdigest())
         if found != self._digest:
             raise Invalid(f"the blob {self._digest} came with the digest {found}: it was damaged or changed on its way")
-
-    def close(self) -> None:
-        os.close(self.descriptor)

@@ -2,6 +2,7 @@
 
     layers/HEX/diff        the tree, with overlay's whiteouts
     layers/HEX/link        a link whose text is the short name, and what is special: `1a2b3c4d`, `1a2b3c4d+i`, `+o`, `+io`
+    layers/HEX/size        how many bytes its plain archive had
     layers/HEX/implied     with `+i`: the directories that its archive only implies, as JSON
     chains/HEX/...         the same, for attributes of such directories (see `complete`)
     l/1a2b3c4d             a link to ../layers/HEX/diff, since mount(2) takes one page of options
@@ -80,9 +81,11 @@ def chain_id(diff_ids: tuple[Digest, ...]) -> Digest:
     return chain
 
 
-def describe(root: StateRoot, directory: str, diff_id: Digest, *, implied: tuple[str, ...], opaque: bool) -> None:
+def describe(root: StateRoot, directory: str, diff_id: Digest, *, size: int, implied: tuple[str, ...], opaque: bool) -> None:
     """Write what is known about a layer into `directory`, which holds its tree as `diff` and is not in place yet."""
     name = _short_name(root, diff_id.hex, f"../layers/{diff_id.hex}/diff")
+    with open(f"{directory}/size", "w", encoding="ascii") as file:
+        file.write(f"{size}\n")
     if implied:
         _write_json(f"{directory}/implied", implied)
     flags = (_IMPLIES if implied else "") + (_HIDES_ALL if opaque else "")
@@ -132,13 +135,12 @@ def listed(root: StateRoot) -> tuple[Digest, ...]:
 
 
 def size(root: StateRoot, diff_id: Digest) -> int:
-    """How many bytes the layer's files take on the disk; a walk over all of them."""
-    total = 0
-    for directory, _, files in os.walk(root.layer_tree(diff_id)):
-        for name in files:
-            found = os.lstat(f"{directory}/{name}")
-            total += found.st_blocks * 512 // found.st_nlink
-    return total
+    """How many bytes the layer's plain archive had; raises NotFound."""
+    try:
+        with open(f"{root.layer(diff_id)}/size", encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        raise NotFound(f"looking at the layer {diff_id}: it is not in the store; pull the image again") from None
 
 
 def remove(root: StateRoot, diff_id: Digest) -> None:

@@ -106,12 +106,26 @@ def stopped_by(directory: str) -> str:
         return ""
 
 
+def write_failure(directory: str, reason: str) -> None:
+    """A restart that could not be made: the container's end, with the reason where `inspect` shows it."""
+    write_file(f"{directory}/exit", json.dumps({"exit_code": 128, "error": reason}))
+
+
+def read_failure(directory: str) -> str:
+    """Why the last restart could not be made, or ""."""
+    return str((_read(f"{directory}/exit") or {}).get("error", ""))
+
+
 def write_file(path: str, text: str, mode: int = 0o600) -> None:
     """Replace `path` in one step. Raises OSError; then the old file is untouched."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), mode)
+
+
+def write_bytes(path: str, data: bytes, mode: int = 0o600) -> None:
     temporary = f"{path}.{os.getpid()}.new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
+    with open(fd, "wb") as file:
+        file.write(data)
     os.rename(temporary, path)
 
 

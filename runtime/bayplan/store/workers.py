@@ -1,0 +1,137 @@
+"""Jobs in processes of their own, a few at a time; each is a fork of the caller, who has no threads then."""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import select
+import signal
+import struct
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
+
+from bayplan import errors
+from bayplan.errors import BayplanError, Kernel
+
+_COUNTER = struct.Struct("q")
+_TICK_SECONDS = 0.1
+_ANSWER_LIMIT = 1 << 20
+_KINDS = (errors.Invalid, errors.NotFound, errors.Conflict, errors.Denied, errors.Unavailable)
+
+Advance = Callable[[int], None]
+Job = Callable[[Advance], None]
+Watch = Callable[[tuple[int, ...]], None]
+
+
+class _Running(NamedTuple):
+    pid: int
+    answer: int
+
+
+def run(jobs: Sequence[Job], *, at_once: int, watch: Watch | None = None) -> None:
+    """Run all jobs, `at_once` at a time; a job tells how many units more it has done, and `watch` sees all counts.
+
+    The first error that a job raises ends the others, which still clean up behind themselves, and is raised here.
+    """
+    counts = mmap.mmap(-1, max(1, len(jobs)) * _COUNTER.size)
+    waiting = list(enumerate(jobs))[::-1]
+    running: dict[int, _Running] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                position, job = waiting.pop()
+                started = _start(job, position, counts)
+                running[started.answer] = started
+            _wait(running)
+            if watch:
+                watch(tuple(count for (count,) in _COUNTER.iter_unpack(counts[: len(jobs) * _COUNTER.size])))
+    finally:
+        _end(running)
+        counts.close()
+
+
+def _start(job: Job, position: int, counts: mmap.mmap) -> _Running:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _live(job, position, counts, writing)
+    os.close(writing)
+    return _Running(pid, reading)
+
+
+def _live(job: Job, position: int, counts: mmap.mmap, answer: int) -> NoReturn:
+    """The life of a worker; it never returns into the code that it was forked from."""
+    document: dict[str, Any] = {}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends us
+    signal.signal(signal.SIGTERM, _leave)
+    done = 0
+
+    def advance(units: int) -> None:
+        nonlocal done
+        done += units
+        _COUNTER.pack_into(counts, position * _COUNTER.size, done)
+
+    try:
+        job(advance)
+    except Kernel as error:
+        document = {"kind": "kernel", "message": str(error), "errno": error.errno}
+    except BayplanError as error:
+        document = {"kind": error.kind, "message": str(error)}
+    except OSError as error:
+        document = {"kind": "kernel", "message": str(error), "errno": error.errno or errno.EIO}
+    except BaseException as error:
+        document = {"kind": "bug", "message": repr(error)}
+    finally:
+        os.write(answer, json.dumps(document).encode()[:_ANSWER_LIMIT])
+        os._exit(0)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(number)
+
+
+def _wait(running: dict[int, _Running]) -> None:
+    """Take the answers of the workers that have one within a tick."""
+    ready, _, _ = select.select(list(running), [], [], _TICK_SECONDS)
+    for each in ready:
+        answer = _read(each)
+        worker = running.pop(each)
+        os.close(each)
+        _, status = os.waitpid(worker.pid, 0)
+        _raise(answer, status)
+
+
+def _read(source: int) -> bytes:
+    parts = []
+    while part := os.read(source, 1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _raise(answer: bytes, status: int) -> None:
+    if not answer:
+        raise Kernel(f"working on a layer (wait status {status})", OSError(errno.ECHILD, "the process was killed; is there enough memory?"))
+    document = json.loads(answer)
+    if not document:
+        return
+    for kind in _KINDS:
+        if document["kind"] == kind.kind:
+            raise kind(document["message"])
+    if document["kind"] == "kernel":
+        error = Kernel("", OSError(document["errno"], ""))
+        error.args = (document["message"],)
+        raise error
+    raise AssertionError(f"a worker failed: {document['message']}")
+
+
+def _end(running: dict[int, _Running]) -> None:
+    for worker in running.values():
+        os.kill(worker.pid, signal.SIGTERM)
+    for worker in running.values():
+        os.close(worker.answer)
+        os.waitpid(worker.pid, 0)
