@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import _socket
+import _thread
 import errno
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
-from bayplan.errors import Invalid, NotFound
+from bayplan.errors import BayplanError, Invalid, NotFound
 from bayplan.kernel import linux, namespaces, paths, process, rootfs, users
 from bayplan.kernel.cgroups import Cgroup, join
 from bayplan.kernel.rootfs import Step
@@ -44,15 +46,19 @@ class Entry(NamedTuple):
 def build(plan: Plan, wire: _socket.socket) -> None:
     """The first process of a container. Returns only by raising."""
     config = plan.config
-    _detach(config.process, plan.cgroup)
+    joined = _join_meanwhile(plan.cgroup)
+    _detach(config.process)
     with Step("joining namespaces"):
         namespaces.join(plan.joined)
-        if any(n.type == "cgroup" and not n.path for n in config.linux.namespaces):
-            linux.unshare(linux.CLONE_NEWCGROUP)
     _name_host(config)
     sysctls = _open_sysctls() if config.linux.sysctl else -1
     root = rootfs.mount_rootfs(plan.rootfs)
     rootfs.populate(root, config, plan.sources)
+    joined()
+    if any(n.type == "cgroup" and not n.path for n in config.linux.namespaces):
+        with Step("making a cgroup namespace"):
+            linux.unshare(linux.CLONE_NEWCGROUP)
+    rootfs.populate_cgroups(root, config)
     identity = users.identify(root, config.process.user)
     cwd = _make_directory(root, config.process.cwd)
     terminal, stdio = _open_stdio(root, config.process, plan.stdio, console=True)
@@ -67,7 +73,9 @@ def build(plan: Plan, wire: _socket.socket) -> None:
 
 def enter(entry: Entry, wire: _socket.socket) -> None:
     """One more process of a running container. Returns only by raising."""
-    _detach(entry.process, entry.cgroup)
+    if entry.cgroup:
+        join(entry.cgroup)
+    _detach(entry.process)
     with Step("joining the container's namespaces"):
         namespaces.join(entry.joined)
     root = paths.open_root("/")
@@ -79,10 +87,34 @@ def enter(entry: Entry, wire: _socket.socket) -> None:
     _finish(entry.process, identity, stdio, wire, entry.seccomp, entry.trampoline)
 
 
-def _detach(wanted: Process, cgroup: Cgroup | None) -> None:
-    """Leave everything that was the caller's: cgroup, session, signals, priority, keyring, mask."""
-    if cgroup:
-        join(cgroup)
+def _join_meanwhile(cgroup: Cgroup | None) -> Callable[[], None]:
+    """Join the cgroup in a thread, and return what waits for it: on version 1 the kernel spends 5 to 15 ms of waiting
+    for a grace period on the first hierarchy, as long as all the mounts take. OSError or Kernel come from the waiting."""
+    if cgroup is None or cgroup.version == 2:
+        return lambda: join(cgroup) if cgroup else None
+    done = _thread.allocate_lock()
+    failures: list[BayplanError] = []
+    done.acquire()
+
+    def run() -> None:
+        try:
+            join(cgroup)
+        except BayplanError as error:
+            failures.append(error)
+        finally:
+            done.release()
+
+    def wait() -> None:
+        done.acquire()
+        if failures:
+            raise failures[0]
+
+    _thread.start_new_thread(run, ())
+    return wait
+
+
+def _detach(wanted: Process) -> None:
+    """Leave everything that was the caller's: session, signals, priority, keyring, mask."""
     os.umask(0)
     os.setsid()
     linux.reset_signals()

@@ -257,3 +257,13 @@ def fcntl(fd: int, command: int, argument: int) -> int:
 
 def set_window_size(fd: int, *, rows: int, columns: int) -> None:
     ioctl_bytes(fd, 0x5414, struct.pack("=4H", rows, columns, 0, 0))
+
+
+def bpf_query(cgroup: int, kind: int, most: int) -> tuple[int, ...]:
+    """The identities of the programs of attach type `kind` on a cgroup's descriptor (BPF_PROG_QUERY)."""
+    found = (ctypes.c_uint32 * most)()
+    attributes = ctypes.create_string_buffer(
+        struct.pack("=IIIIQII", cgroup, kind, 0, 0, ctypes.addressof(found), most, 0), 32
+    )
+    _call(_BPF, 16, attributes, 32, name="bpf")
+    return tuple(found[: struct.unpack_from("=I", attributes, 24)[0]])

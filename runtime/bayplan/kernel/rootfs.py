@@ -110,11 +110,10 @@ def _mount_overlay(rootfs: Overlay) -> None:
 
 
 def populate(root: int, config: Config, sources: dict[int, int]) -> None:
-    """All mounts of `config`, its devices, links, masks; `sources` maps a bind's place in `config.mounts` to its source."""
+    """All mounts of `config` but cgroup's, its devices, links, masks; `sources` maps a bind's place in `config.mounts`
+    to its descriptor."""
     for index, mount in enumerate(config.mounts):
-        if mount.type in ("cgroup", "cgroup2") and not mounts.is_bind(mount):
-            mount_cgroups(root, mount, own=any(n.type == "cgroup" for n in config.linux.namespaces))
-        else:
+        if not _is_cgroup(mount):
             mounts.apply(root, mount, sources.get(index))
     if not any(mounts.is_bind(m) and m.destination.rstrip("/") == "/dev" for m in config.mounts):
         make_devices(root, _DEVICES)
@@ -124,6 +123,17 @@ def populate(root: int, config: Config, sources: dict[int, int]) -> None:
         make_readonly(root, path)
     for path in config.linux.masked_paths:
         mask(root, path)
+
+
+def populate_cgroups(root: int, config: Config) -> None:
+    """The cgroup mounts, which show what they should only once the process is in its cgroup and cgroup namespace."""
+    own = any(namespace.type == "cgroup" for namespace in config.linux.namespaces)
+    for mount in filter(_is_cgroup, config.mounts):
+        mount_cgroups(root, mount, own=own)
+
+
+def _is_cgroup(mount: Mount) -> bool:
+    return mount.type in ("cgroup", "cgroup2") and not mounts.is_bind(mount)
 
 
 def make_devices(root: int, devices: tuple[Device, ...]) -> None:
