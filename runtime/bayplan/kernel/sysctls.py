@@ -24,6 +24,30 @@ def write_ipv6(name: str, value: str) -> None:
         write(name, value)
 
 
+def enable_forwarding(*, ipv6: bool) -> None:
+    """Make the host pass packets on between its links, as bridge networks need it; raises Kernel.
+
+    A host that forwards IPv6 stops believing router advertisements, by which it may have its own addresses: those links are told to go
+    on (accept_ra 2, Documentation/networking/ip-sysctl).
+    """
+    write(_FORWARD, "1")
+    if not ipv6 or read(_FORWARD6) == "1":
+        return
+    for link in os.listdir("/proc/sys/net/ipv6/conf"):
+        if read(f"net/ipv6/conf/{link}/accept_ra") == "1":
+            write(f"net/ipv6/conf/{link}/accept_ra", "2")
+    write(_FORWARD6, "1")
+
+
+def forwarding_drift(*, ipv6: bool) -> tuple[str, ...]:
+    """Return noun phrases for what enable_forwarding would change."""
+    off = [] if read(_FORWARD) == "1" else ["ip_forward off"]
+    return (*off, *(["IPv6 forwarding off"] if ipv6 and read(_FORWARD6) != "1" else []))
+
+
+_FORWARD, _FORWARD6 = "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"
+
+
 def has_ipv6() -> bool:
     return os.path.exists("/proc/sys/net/ipv6")
 
