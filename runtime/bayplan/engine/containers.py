@@ -12,6 +12,7 @@ from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.model.container import Container, File, Mount
 from bayplan.model.image import ImageConfig
+from bayplan.model.scope import Scope
 from bayplan.model.service import parse_service, service_document
 from bayplan.model.volume import Volume
 from bayplan.plan.bundle import arguments, file_path
@@ -19,6 +20,8 @@ from bayplan.store import locks, records, status
 from bayplan.store.records import ContainerRow, VolumeUseRow
 from bayplan.store.status import Started
 from bayplan.store.trees import remove_tree
+
+RECORDED = Scope(recorded=True)
 
 
 class Record(NamedTuple):
@@ -45,12 +48,17 @@ class Run(NamedTuple):
     monitored: bool = False
 
 
-def create(state: State, spec: Container, *, auth: Mapping[str, str] | None = None) -> Record:
-    """Make the container, its image, volumes and leases; it is not started. Raises what these raise, and then nothing is left."""
+def create(
+    state: State, spec: Container, *, auth: Mapping[str, str] | None = None, declared: Container | None = None
+) -> Record:
+    """Make the container, its image, volumes and leases; it is not started. Raises what these raise, and then nothing is left.
+
+    `declared` is what is recorded, where that is not what it is made from.
+    """
     image = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, auth=auth)
     config = images.config(state, image.id)
     arguments(spec, config)
-    row = ContainerRow(os.urandom(32).hex(), spec.name, json.dumps(service_document(spec)), image.id, spec.project, clock.now())
+    row = ContainerRow(os.urandom(32).hex(), spec.name, json.dumps(service_document(declared or spec)), image.id, spec.project, clock.now())
     directory = state.root.container(row.id)
     lock = locks.new_container(directory)
     try:
@@ -101,7 +109,7 @@ def _claim_volumes(state: State, container_id: str, spec: Container, config: Ima
 
 
 def record_of(row: ContainerRow) -> Record:
-    spec = parse_service(row.name, json.loads(row.document))
+    spec = parse_service(row.name, json.loads(row.document), RECORDED)
     return Record(row.id, row.name, spec, row.image, row.created)
 
 

@@ -11,7 +11,7 @@ from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.model.digest import parse_digest
 from bayplan.model.image import ImageConfig, parse_image_config
 from bayplan.model.reference import parse_reference
-from bayplan.store import records
+from bayplan.store import locks, records
 from bayplan.store.records import ImageRow
 
 PULL_POLICIES = ("missing", "always", "never")
@@ -49,9 +49,16 @@ def fetch(state: State, reference: str, *, platform: str = "", auth: Mapping[str
     """Pull `reference` from its registry and record it under that name."""
     from bayplan.engine import pull
 
-    with pull.using(state.root):
+    with locks.content(state.root.path, exclusive=False):
         pulled = pull.pull(parse_reference(reference), root=state.root, platform=platform, auth=auth)
         return record(state, pulled, (parse_reference(reference).canonical,))
+
+
+def remote_id(reference: str, *, platform: str = "", auth: Mapping[str, str] | None = None) -> str:
+    """The id that the registry's image of this name has now; only its manifest and config are fetched, into memory."""
+    from bayplan.engine import pull
+
+    return str(pull.resolve(parse_reference(reference), platform=platform, auth=auth).image_id)
 
 
 def record(state: State, pulled: Any, names: tuple[str, ...]) -> ImageRow:

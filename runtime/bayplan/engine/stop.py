@@ -9,7 +9,7 @@ import time
 from bayplan.engine import containers, endpoints
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.errors import Conflict, Kernel, Unavailable
+from bayplan.errors import BayplanError, Conflict, Kernel, NotFound, Unavailable
 from bayplan.kernel import cgroups, linux
 from bayplan.model.signals import KILL, parse_signal
 from bayplan.store import locks, records, status
@@ -79,8 +79,8 @@ def _signal(state: State, record: Record, number: int) -> bool:
 def _wake_monitor(directory: str) -> None:
     """A container that waits for its restart has no process; its monitor looks for the mark when told to."""
     try:
-        client.stop(directory)
-    except OSError:
+        client.notify_stop(directory)
+    except BayplanError:
         return
 
 
@@ -133,7 +133,7 @@ def settle(state: State, record: Record, *, remove: bool) -> None:
 
 def _clear(state: State, record: Record) -> None:
     cgroups.remove(cgroups.locate(cgroup_path(state, record.id)))
-    endpoints.detach(state, record)
+    endpoints.detach(state, record.id)
 
 
 def cgroup_path(state: State, container_id: str) -> str:
@@ -186,7 +186,7 @@ def _remove(state: State, record: Record, *, volumes: bool) -> None:
 
 def _anonymous_volumes(state: State, record: Record) -> tuple[str, ...]:
     used = {use.volume for use in records.volume_uses(state.records, container=record.id)}
-    return tuple(row.name for row in map(lambda name: records.volume_named(state.records, name), used) if row and row.anonymous)
+    return tuple(row.name for row in (records.volume_named(state.records, name) for name in used) if row and row.anonymous)
 
 
 def wait(state: State, record: Record) -> int:
@@ -194,5 +194,17 @@ def wait(state: State, record: Record) -> int:
     directory = state.root.container(record.id)
     run = containers.run_of(state, record.id)
     if run.status in ("running", "restarting"):
-        return client.wait(directory)
+        return _last_exit(directory)
     return run.exit_code
+
+
+def _last_exit(directory: str) -> int:
+    """Wait life by life: a container that its policy restarts has not ended yet."""
+    while True:
+        try:
+            ended = client.wait(directory)
+        except NotFound:
+            found = status.read_exit(directory)
+            return found.exit_code if found else 0
+        if ended.restart_at is None:
+            return ended.exit_code

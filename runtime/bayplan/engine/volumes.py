@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from bayplan.engine import clock
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
-from bayplan.model.service import parse_volume, volume_document
-from bayplan.model.volume import Volume
+from bayplan.model.volume import Volume, parse_volume, volume_document
 from bayplan.plan.bundle import Source
 from bayplan.store import records
 from bayplan.store.records import VolumeRow
@@ -40,7 +39,7 @@ def create(state: State, spec: Volume, *, anonymous: bool = False) -> VolumeRow:
 
 
 def specification(row: VolumeRow) -> Volume:
-    return parse_volume(row.name, json.loads(row.document))
+    return parse_volume(row.name, json.loads(row.document), project=row.project)
 
 
 def find(state: State, name: str) -> VolumeRow:

@@ -1,0 +1,163 @@
+"""Changing a container in place, its process untouched: limits, ports, networks, and what its monitor goes by."""
+
+from __future__ import annotations
+
+import os
+
+from bayplan.engine import containers, endpoints, images, monitor, networks, stop
+from bayplan.engine.containers import Record
+from bayplan.engine.state import State
+from bayplan.kernel import cgroups, firewall, links
+from bayplan.model.container import Container, Endpoint
+from bayplan.model.network import Network
+from bayplan.plan import addresses, bundle
+from bayplan.store import records
+from bayplan.store.records import EndpointRow, NetworkRow
+from bayplan.supervise import client, launch
+
+
+def adjust(state: State, record: Record, spec: Container) -> Record:
+    """Make `spec`, which differs from the recorded one only in what may change in place, the container's declaration.
+
+    A running container is changed first and recorded last, so that a failure leaves a difference that the next converge sees.
+    Raises Kernel, Conflict, NotFound.
+    """
+    run = containers.run_of(state, record.id)
+    if endpoints.wanted(record.spec) != endpoints.wanted(spec):
+        _change_networks(state, record, spec, pid=run.pid)
+    if record.spec.ports != spec.ports:
+        _change_ports(state, record, spec, running=bool(run.pid))
+    if run.pid and record.spec.limits != spec.limits:
+        cgroups.update(cgroups.locate(stop.cgroup_path(state, record.id)), bundle.resources(spec.limits))
+    updated = containers.update(state, record, spec)
+    if run.monitored:
+        tell_monitor(state, updated)
+    return updated
+
+
+def tell_monitor(state: State, record: Record) -> None:
+    """Write the settings that follow from the record, and have the monitor take them."""
+    leases = records.endpoints(state.records, container=record.id)
+    directory = state.root.container(record.id)
+    image = images.config(state, record.image_id)
+    launch.write_settings(directory, monitor.settings(state, record, image, leases))
+    client.reload(directory)
+
+
+def _change_ports(state: State, record: Record, spec: Container, *, running: bool) -> None:
+    leases = records.endpoints(state.records, container=record.id)
+    before = endpoints.publications(state, record.id, leases)
+    rows = records.ports(state.records, container=record.id)
+    with records.transaction(state.records):
+        records.remove_ports(state.records, record.id)
+        endpoints.claim_ports(state, record.id, spec, keep=rows)
+    if not running:
+        return
+    directory = state.root.container(record.id)
+    if before:
+        firewall.unpublish(state.id, before)
+    client.replace_ports(directory, ())
+    try:
+        _hand_over(directory, endpoints.publish(state, record.id, leases))
+    except BaseException:
+        with records.transaction(state.records):
+            records.remove_ports(state.records, record.id)
+            for row in rows:
+                records.put_port(state.records, row)
+        _hand_over(directory, endpoints.publish(state, record.id, leases))
+        raise
+
+
+def _hand_over(directory: str, held: endpoints.Held) -> None:
+    ports = [client.Port(fd) for fd in held.fds] + [client.Port(*relay) for relay in held.relays]
+    client.replace_ports(directory, tuple(ports))
+    for port in ports:
+        os.close(port.descriptor)
+
+
+def _change_networks(state: State, record: Record, spec: Container, *, pid: int) -> None:
+    """Leave what is no longer declared, join what is new; one whose addresses or aliases differ is left and joined."""
+    old = {each.network: each for each in endpoints.wanted(record.spec)}
+    new = {each.network: each for each in endpoints.wanted(spec)}
+    for name, endpoint in old.items():
+        if new.get(name) != endpoint:
+            disconnect(state, record, name)
+    for name, endpoint in new.items():
+        if old.get(name) != endpoint:
+            connect(state, record._replace(spec=spec), endpoint, pid=pid)
+    if pid and spec.ports:
+        endpoints.republish(state, record.id)
+
+
+def connect(state: State, record: Record, endpoint: Endpoint, *, pid: int) -> None:
+    """Put the container on a further network, at once where it runs (`pid` is not 0). Raises Conflict, NotFound, Kernel."""
+    endpoints.prepare(state, record.spec._replace(networks=(endpoint,)))
+    taken = {lease.position for lease in records.endpoints(state.records, container=record.id)}
+    position = next(number for number in range(len(taken) + 1) if number not in taken)
+    with records.transaction(state.records):
+        lease = endpoints.claim_address(state, record.id, record.spec, endpoint, position)
+    if pid:
+        _attach(state, record, lease, pid)
+
+
+def _attach(state: State, record: Record, lease: EndpointRow, pid: int) -> None:
+    try:
+        endpoints.reconnect(state, lease, pid)
+    except BaseException:
+        with records.transaction(state.records):
+            records.remove_endpoint(state.records, record.id, lease.network)
+        raise
+    endpoints.announce(state, (lease,))
+
+
+def disconnect(state: State, record: Record, network: str) -> None:
+    """Take the container off a network, at once where it runs. One that it is not on is no error."""
+    row = records.network_named(state.records, network)
+    leases = records.endpoints(state.records, container=record.id)
+    lease = next((each for each in leases if row and each.network == row.id), None)
+    if row is None or lease is None:
+        return
+    links.detach(addresses.link_name(state.id, lease.ipv4))
+    with records.transaction(state.records):
+        records.remove_endpoint(state.records, record.id, row.id)
+    endpoints.announce(state, (lease,))
+
+
+def connect_now(state: State, record: Record, endpoint: Endpoint) -> None:
+    """`network connect`: join, record it in the declaration, tell the monitor."""
+    spec = record.spec._replace(networks=(*endpoints.wanted(record.spec), endpoint))
+    adjust(state, record, spec)
+
+
+def disconnect_now(state: State, record: Record, network: str) -> None:
+    spec = record.spec._replace(networks=tuple(each for each in endpoints.wanted(record.spec) if each.network != network))
+    adjust(state, record, spec if spec.networks else spec._replace(network_mode="none"))
+
+
+def replace_network(state: State, old: NetworkRow, spec: Network) -> None:
+    """Make a network anew under its name; its containers run on and move over with their aliases and static addresses.
+
+    Raises Conflict and Kernel. Where it cannot be made anew, the old one is made again.
+    """
+    on_it = [containers.find(state, lease.container) for lease in records.endpoints(state.records, network=old.id)]
+    for record in on_it:
+        disconnect(state, record, old.name)
+    networks.remove(state, old.name)
+    try:
+        networks.create(state, spec)
+    except BaseException:
+        networks.create(state, networks.specification(old))
+        _join_again(state, on_it, old.name)
+        raise
+    _join_again(state, on_it, old.name)
+
+
+def _join_again(state: State, on_it: list[Record], network: str) -> None:
+    for record in on_it:
+        endpoint = next(each for each in endpoints.wanted(record.spec) if each.network == network)
+        run = containers.run_of(state, record.id)
+        connect(state, record, endpoint, pid=run.pid)
+        if run.pid and record.spec.ports:
+            endpoints.republish(state, record.id)
+        if run.monitored:
+            tell_monitor(state, record)

@@ -1,0 +1,46 @@
+"""Clearing what a killed process has left: directories without a record, links, cgroups and ports without a container."""
+
+from __future__ import annotations
+
+from bayplan.engine import containers, endpoints, stop
+from bayplan.engine.state import State
+from bayplan.kernel import cgroups, firewall, links
+from bayplan.plan import addresses
+from bayplan.store import records, sweep
+
+
+def debris(state: State) -> None:
+    """Remove all of it. Only what carries this state's id is touched, and nothing that somebody is working on."""
+    rows = {row.id: row for row in records.containers(state.records)}
+    for container_id in sweep.debris(state.root, rows):
+        cgroups.remove(cgroups.locate(stop.cgroup_path(state, container_id)))
+        sweep.remove_debris(state.root, container_id)
+    for row in rows.values():
+        if not containers.run_of(state, row.id).pid:
+            stop.settle(state, containers.record_of(row), remove=False)
+    _links(state)
+    _cgroups(state, frozenset(rows))
+    _ports(state)
+
+
+def _links(state: State) -> None:
+    """Links of ours that lead to no lease and belong to no network."""
+    known = {addresses.link_name(state.id, lease.ipv4) for lease in records.endpoints(state.records)}
+    known |= {row.bridge for row in records.networks(state.records)}
+    for name in links.names():
+        if name.startswith(addresses.prefix_of(state.id)) and name not in known:
+            links.detach(name)
+
+
+def _cgroups(state: State, known: frozenset[str]) -> None:
+    for container_id in cgroups.children(f"/bayplan-{state.id}"):
+        if container_id not in known:
+            cgroups.remove(cgroups.locate(stop.cgroup_path(state, container_id)))
+
+
+def _ports(state: State) -> None:
+    there = firewall.observe(state.id)
+    if there:
+        stray = there.publications - endpoints.all_publications(state)
+        if stray:
+            firewall.unpublish(state.id, stray)

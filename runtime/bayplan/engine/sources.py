@@ -1,0 +1,113 @@
+"""What the host contributes to a container's bundle: volumes' content, devices, namespaces to join, the root file system."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from bayplan.engine import containers, images, stop, volumes
+from bayplan.engine.containers import Record
+from bayplan.engine.state import State
+from bayplan.errors import Invalid, NotFound
+from bayplan.kernel.rootfs import Overlay, Plain
+from bayplan.model.container import Mount
+from bayplan.model.digest import parse_digest
+from bayplan.model.image import ImageConfig
+from bayplan.model.runtime import Device
+from bayplan.plan.bundle import Source, Surroundings
+from bayplan.store import layers, records
+
+_JOINED = {"network_mode": ("network", "net"), "pid": ("pid", "pid"), "ipc": ("ipc", "ipc")}
+
+
+def surroundings(state: State, record: Record) -> Surroundings:
+    """Look the host's part up; makes the directories that binds ask for. Raises NotFound, Invalid, Conflict."""
+    for mount in record.spec.mounts:
+        if mount.kind == "bind":
+            _make_sure_of_bind(record, mount)
+    return Surroundings(
+        id=record.id,
+        directory=state.root.container(record.id),
+        cgroups_path=stop.cgroup_path(state, record.id),
+        sources=_sources(state, record),
+        namespaces=_joined(state, record),
+        devices=_devices(record),
+        cpus=os.cpu_count() or 1,
+    )
+
+
+def _make_sure_of_bind(record: Record, mount: Mount) -> None:
+    if os.path.exists(mount.source):
+        return
+    if not mount.create_host_path:
+        raise NotFound(f"mounting {mount.source} into {record.name}: it does not exist on this host; create it first")
+    os.makedirs(mount.source, mode=0o755, exist_ok=True)
+
+
+def _sources(state: State, record: Record) -> dict[str, Source]:
+    """By volume's name; an anonymous mount's name is "" in the declaration, so it is looked up by its target."""
+    return {
+        use.target: volumes.source(state, volumes.find(state, use.volume))
+        for use in records.volume_uses(state.records, container=record.id)
+    }
+
+
+def _joined(state: State, record: Record) -> dict[str, str]:
+    """Paths of the namespaces of the container that is named by container:NAME."""
+    joined = {}
+    for field, (kind, name) in _JOINED.items():
+        mode = getattr(record.spec, field)
+        if mode.startswith("container:"):
+            other = containers.find(state, mode.partition(":")[2])
+            joined[kind] = f"/proc/{containers.started(state, other).pid}/ns/{name}"
+    return joined
+
+
+def _devices(record: Record) -> tuple[Device, ...]:
+    if record.spec.privileged:
+        return _all_devices()
+    return tuple(_device(each.source, each.target, record) for each in record.spec.devices)
+
+
+def _device(source: str, target: str, record: Record) -> Device:
+    try:
+        found = os.stat(source)
+    except OSError as error:
+        raise NotFound(f"giving the device {source} to {record.name}: {error.strerror}") from error
+    kind = "c" if stat.S_ISCHR(found.st_mode) else "b" if stat.S_ISBLK(found.st_mode) else ""
+    if not kind:
+        raise Invalid(f"giving the device {source} to {record.name}: it is not a device node")
+    number = found.st_rdev
+    return Device(target, kind, os.major(number), os.minor(number), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+
+
+def _all_devices() -> tuple[Device, ...]:
+    """Every node of the host's /dev but terminals: what a privileged container sees."""
+    found = []
+    with os.scandir("/dev") as entries:
+        for entry in entries:
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not entry.name.startswith(("tty", "console", "ptmx")):
+                number = entry.stat(follow_symlinks=False).st_rdev
+                kind = "c" if stat.S_ISCHR(mode) else "b"
+                found.append(Device(entry.path, kind, os.major(number), os.minor(number), stat.S_IMODE(mode)))
+    return tuple(found)
+
+
+def rootfs(state: State, record: Record, config: ImageConfig) -> Overlay | Plain:
+    """The container's root file system: overlay of the image's layers, or a copy where the state's file system takes none."""
+    directory = state.root.container(record.id)
+    diff_ids = tuple(parse_digest(str(each)) for each in config.diff_ids)
+    if layers.driver(state.root) == "copy":
+        target = f"{directory}/rootfs"
+        if not os.path.isdir(target):
+            layers.copy_rootfs(state.root, diff_ids, target)
+        return Plain(target, record.spec.profile == "strict")
+    for name in ("upper", "work"):
+        os.makedirs(f"{directory}/{name}", mode=0o755, exist_ok=True)
+    lower = layers.lowerdirs(state.root, diff_ids)
+    return Overlay(state.root.path, lower, f"{directory}/upper", f"{directory}/work", record.spec.profile == "strict")
+
+
+def image_config(state: State, record: Record) -> ImageConfig:
+    return images.config(state, record.image_id)

@@ -1,0 +1,200 @@
+"""Starting a container: a builder makes it and becomes its monitor.
+
+The builder is a process of its own, in a session of its own, that reaps whatever the container leaves behind. It makes the
+container's first process, which waits; gives it its networks; opens all that the monitor will hold; lets the first process go;
+and execs the monitor, which keeps the builder's pid, children and descriptors. Nobody waits for the monitor's start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from typing import NamedTuple, NoReturn
+
+from bayplan.engine import endpoints, files, fill, filters, images, monitor, sources
+from bayplan.engine.containers import Record
+from bayplan.engine.state import State
+from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Unavailable
+from bayplan.kernel import cgroups, linux, sandbox
+from bayplan.kernel.process import ProgramNotFound, ProgramRefused
+from bayplan.model.runtime import config_document
+from bayplan.plan import bundle
+from bayplan.store import locks, records, status
+from bayplan.store.status import Started
+from bayplan.supervise import launch
+
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_KINDS = {kind.kind: kind for kind in (Invalid, NotFound, Conflict, Denied, Unavailable)}
+
+
+class Stdio(NamedTuple):
+    """The container's ends (None where it gets a terminal) and the monitor's (-1 where there is none)."""
+
+    inside: tuple[int, int, int] | None
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+def start(state: State, record: Record, *, owner: bool = False) -> int:
+    """Start the container; returns when its command runs. With `owner`, the descriptor of a connection to its monitor on
+    which the caller is attached and answers for the clean-up (supervise/client.py), else -1.
+
+    Raises Conflict where it runs already, StartRefused for its command, Kernel and others; then nothing runs.
+    """
+    directory = state.root.container(record.id)
+    lock = _lock(directory, record)
+    status.clear_stopped(directory)
+    ours, theirs = _pair() if owner else (-1, -1)
+    reader, writer = os.pipe()
+    builder = os.fork()
+    if builder == 0:
+        _build_or_tell(state, record, lock=lock, owner=theirs, writer=writer, unwanted=(reader, ours))
+    for fd in (lock, writer, theirs):
+        if fd >= 0:
+            os.close(fd)
+    trouble = _read_all(reader)
+    if trouble:
+        os.waitpid(builder, 0)
+        if ours >= 0:
+            os.close(ours)
+        raise _as_error(trouble)
+    return ours
+
+
+def _lock(directory: str, record: Record) -> int:
+    lock = locks.try_container(directory)
+    if lock < 0:
+        raise Conflict(f"starting container {record.name}: it is running, or another process is working on it")
+    return lock
+
+
+def _pair() -> tuple[int, int]:
+    import _socket
+
+    ours, theirs = _socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+def _read_all(fd: int) -> bytes:
+    """Until the builder has become the monitor (its end closes by exec) or has given up."""
+    chunks = []
+    while chunk := os.read(fd, 65536):
+        chunks.append(chunk)
+    os.close(fd)
+    return b"".join(chunks)
+
+
+def _build_or_tell(state: State, record: Record, *, lock: int, owner: int, writer: int, unwanted: tuple[int, ...]) -> NoReturn:
+    """The builder's whole life: it execs, or says through `writer` what went wrong and exits."""
+    try:
+        for fd in unwanted:
+            if fd >= 0:
+                os.close(fd)
+        os.setsid()
+        build(state, record, lock=lock, owner=owner)
+    except BaseException as error:
+        os.write(writer, json.dumps(_described(error)).encode())
+    os._exit(1)
+
+
+def _described(error: BaseException) -> tuple[str, str, int]:
+    from bayplan.dispatch import explain
+
+    kind, message = explain(error)
+    return kind, message, getattr(error, "exit_code", 0)
+
+
+def _as_error(trouble: bytes) -> BayplanError:
+    kind, message, exit_code = json.loads(trouble)
+    if exit_code:
+        return (ProgramNotFound if exit_code == ProgramNotFound.exit_code else ProgramRefused)(message)
+    if kind in _KINDS:
+        return _KINDS[kind](message)
+    error = BayplanError(message)
+    error.kind = kind
+    return error
+
+
+def again(state: State, record: Record, *, restarts: int, streak: int) -> NoReturn:
+    """Start the container once more in this process, which was its monitor. Never returns; where it cannot be started, the
+    end is recorded with the reason in its log's place, and the container stays down."""
+    lock = _lock(state.root.container(record.id), record)
+    endpoints.detach(state, record.id)
+    build(state, record, lock=lock, owner=-1, restarts=restarts, streak=streak)
+
+
+def build(state: State, record: Record, *, lock: int, owner: int, restarts: int = 0, streak: int = 0) -> NoReturn:
+    """Make the container in this process and become its monitor. Raises what went wrong, and then nothing of it is left."""
+    linux.prctl(SUBREAPER, 1)
+    directory = state.root.container(record.id)
+    image = images.config(state, record.image_id)
+    leases = records.endpoints(state.records, container=record.id)
+    files.write(state, record.id, record.spec, leases, endpoints.gateway(state, leases))
+    fill.volumes(state, record, image)
+    oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
+    status.write_file(f"{directory}/config.json", json.dumps(config_document(oci)))
+    cgroup = cgroups.create(oci.linux.cgroups_path, oci.linux.resources)
+    stdio = _stdio(record)
+    created: sandbox.Created | None = None
+    try:
+        rootfs = sources.rootfs(state, record, image)
+        created = sandbox.create(oci, rootfs, cgroup=cgroup, stdio=stdio.inside, seccomp=filters.program(state, oci))
+        held = _connect(state, record, created.pid)
+        terminal = sandbox.wait_ready(created)
+        sandbox.release(created)
+    except BaseException:
+        if created is not None:
+            sandbox.abandon(created)
+        _undo(state, record, cgroup)
+        raise
+    started = _note(directory, created.pid, restarts)
+    endpoints.announce(state, leases)
+    fcntl.fcntl(lock, fcntl.F_SETFD, 0)
+    told = monitor.config(state, record, image, leases, held, started)
+    told = told._replace(
+        stdout_fd=stdio.stdout, stderr_fd=stdio.stderr, stdin_fd=stdio.stdin, terminal_fd=terminal,
+        owner_fd=owner, held_fds=(*told.held_fds, lock), restarts=restarts, streak=streak,
+        oom_file=cgroups.oom_file(cgroup),
+    )  # fmt: skip
+    launch.exec_monitor(told, *monitor.runtime())
+
+
+def _undo(state: State, record: Record, cgroup: cgroups.Cgroup) -> None:
+    endpoints.detach(state, record.id)
+    cgroups.remove(cgroup)
+
+
+def _stdio(record: Record) -> Stdio:
+    """Pipes, or nothing where a terminal takes their place; standard input is /dev/null unless it is kept open."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    if record.spec.tty:
+        return Stdio(None, -1, -1, -1)
+    out, err = os.pipe(), os.pipe()
+    if not record.spec.stdin_open:
+        return Stdio((null, out[1], err[1]), -1, out[0], err[0])
+    into = os.pipe()
+    return Stdio((into[0], out[1], err[1]), into[1], out[0], err[0])
+
+
+def _connect(state: State, record: Record, pid: int) -> endpoints.Held:
+    """Interfaces, names and published ports, while the first process sets up its mounts."""
+    mode = record.spec.network_mode
+    if mode == "host" or mode.startswith("container:"):
+        return endpoints.Held()
+    netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        leases = endpoints.attach(state, record.id, netns=netns)
+        held = endpoints.publish(state, record.id, leases)
+        return endpoints.answer_names(held, netns=netns) if leases else held
+    finally:
+        os.close(netns)
+
+
+def _note(directory: str, pid: int, restarts: int) -> Started:
+    me = os.getpid()
+    started = Started(pid, status.start_time(pid), me, status.start_time(me), status.boot_id(), time.time_ns(), restarts)
+    status.write_started(directory, started)
+    return started
