@@ -1,0 +1,45 @@
+"""What two containers cannot both have: a port of the host, an address of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bayplan.errors import Conflict
+from bayplan.model.container import Container, Port
+
+_ANY = {"": "", "0.0.0.0": "4", "::": "6"}
+
+
+def check_claims(specs: Mapping[str, Container]) -> None:
+    """Raise Conflict where two of the containers that will be there claim the same port or static address."""
+    ports: dict[tuple[str, int], list[tuple[Port, str]]] = {}
+    addresses: dict[tuple[str, str], str] = {}
+    for name, spec in specs.items():
+        for port in spec.ports:
+            _claim_port(ports, port, name)
+        for endpoint in spec.networks:
+            for address in filter(None, (endpoint.ipv4_address, endpoint.ipv6_address)):
+                other = addresses.setdefault((endpoint.network, address), name)
+                if other != name:
+                    raise Conflict(f"connecting container {name}: {address} on network {endpoint.network} belongs to {other}")
+
+
+def _claim_port(ports: dict[tuple[str, int], list[tuple[Port, str]]], port: Port, name: str) -> None:
+    if not port.published:
+        return
+    claimed = ports.setdefault((port.protocol, port.published), [])
+    for other, owner in claimed:
+        if owner != name and overlap(port.host_ip, other.host_ip):
+            raise Conflict(
+                f"publishing {port.published}/{port.protocol} of container {name}: container {owner} has that port of the "
+                "host; publish another one, or remove one of the two"
+            )
+    claimed.append((port, name))
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two host addresses can meet; "" is every address, the unspecified ones are all of their family."""
+    if one == other or "" in (one, other):
+        return True
+    family_one, family_other = ("6" if ":" in each else "4" for each in (one, other))
+    return family_one == family_other and (one in _ANY or other in _ANY)

@@ -1,0 +1,113 @@
+"""What happens to networks before and after the containers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bayplan.errors import Conflict, NotFound
+from bayplan.model.container import Container
+from bayplan.model.declaration import Declaration, WantedNetwork
+from bayplan.model.host import Host
+from bayplan.model.network import Network, network_document
+from bayplan.model.result import Step
+from bayplan.plan.difference import Change, describe
+
+BUILT_IN = "bridge"
+_IN_PLACE = frozenset({"labels", "project"})
+
+
+def network_changes(have: Network, want: Network) -> tuple[Change, ...]:
+    """The keys that differ, sorted."""
+    old = {**network_document(have), **({"project": have.project} if have.project else {})}
+    new = {**network_document(want), **({"project": want.project} if want.project else {})}
+    return tuple(Change(key, old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key))
+
+
+def network_steps(want: Declaration, have: Host, specs: Mapping[str, Container]) -> tuple[Step, ...]:
+    """Create, repair, update and replace. `specs` are the containers that will be there.
+
+    replace makes the network anew under its name while every container on it runs on: each is disconnected and connected
+    again with its aliases and static addresses, so Conflict where such an address is not in the new subnet.
+    """
+    steps: list[Step] = []
+    for wanted in want.networks:
+        if wanted.state == "present":
+            steps.extend(_present(wanted, want.project, have, specs))
+    return tuple(steps)
+
+
+def _present(wanted: WantedNetwork, project: str, have: Host, specs: Mapping[str, Container]) -> tuple[Step, ...]:
+    name, there = wanted.spec.name, have.networks.get(wanted.spec.name)
+    if there is None and wanted.external:
+        if name == BUILT_IN:
+            return ()
+        raise NotFound(f"looking for the external network {name}: there is none; create it first")
+    if there is None:
+        return (Step("create", "network", name, ("it does not exist",)),)
+    repair = (Step("repair", "network", name, there.drift),) if there.drift else ()
+    if wanted.external:
+        return repair
+    changes = network_changes(there.spec, settled_network(there.spec, wanted, project=project))
+    if not changes:
+        return repair
+    why = tuple(describe(change) for change in changes)
+    if all(change.key in _IN_PLACE for change in changes):
+        return (Step("update", "network", name, why), *repair)
+    _check_addresses(wanted.spec, specs)
+    return (Step("replace", "network", name, why),)
+
+
+def settled_network(have: Network, wanted: WantedNetwork, *, project: str) -> Network:
+    """The declaration that is recorded after a converge. A document without a project leaves the network to its project;
+    Conflict where two projects declare it."""
+    if have.project == wanted.spec.project or not project:
+        return wanted.spec._replace(project=have.project)
+    owner = f"project {have.project}" if have.project else "no project"
+    raise Conflict(f"declaring network {have.name} in project {project}: it exists and belongs to {owner}; declare it external")
+
+
+def _check_addresses(network: Network, specs: Mapping[str, Container]) -> None:
+    from ipaddress import ip_address, ip_network  # 10 ms: only where a network is made anew
+
+    for name, spec in specs.items():
+        for endpoint in spec.networks:
+            for address, subnet in ((endpoint.ipv4_address, network.subnet), (endpoint.ipv6_address, network.subnet6)):
+                if endpoint.network == network.name and address and (not subnet or ip_address(address) not in ip_network(subnet)):
+                    raise Conflict(
+                        f"making network {network.name} anew: container {name} has the static address {address}, which is not in "
+                        f"{subnet or 'a declared subnet'}; change one of them"
+                    )
+
+
+def network_removals(want: Declaration, have: Host, specs: Mapping[str, Container]) -> tuple[Step, ...]:
+    """What is declared absent, and the project's networks that are not declared; Conflict where a container stays on one."""
+    steps = [_removal(wanted.spec.name, "declared absent", specs) for wanted in want.networks if _leaves(wanted, want, have)]
+    declared = {wanted.spec.name for wanted in want.networks}
+    for name, network in sorted(have.networks.items()):
+        if want.project and want.remove_orphans and network.spec.project == want.project and name not in declared:
+            steps.append(_removal(name, f"project {want.project} does not declare it", specs))
+    return tuple(steps)
+
+
+def _leaves(wanted: WantedNetwork, want: Declaration, have: Host) -> bool:
+    there = have.networks.get(wanted.spec.name)
+    return wanted.state == "absent" and there is not None and (not want.project or there.spec.project == want.project)
+
+
+def _removal(name: str, why: str, specs: Mapping[str, Container]) -> Step:
+    for user, spec in specs.items():
+        if any(endpoint.network == name for endpoint in spec.networks):
+            raise Conflict(f"removing network {name}: container {user} is on it; disconnect or remove it first")
+    return Step("remove", "network", name, (why,))
+
+
+def check_memberships(specs: Mapping[str, Container], want: Declaration, have: Host) -> tuple[str, ...]:
+    """The networks that containers name and that will not be there, with the container's name before each."""
+    declared = {each.spec.name for each in want.networks if each.state == "present"}
+    there = {BUILT_IN, *declared, *have.networks}
+    return tuple(
+        f"connecting container {name}: there is no network {endpoint.network}; declare it or create it first"
+        for name, spec in specs.items()
+        for endpoint in spec.networks
+        if endpoint.network not in there
+    )
