@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -93,7 +94,10 @@ EXAMPLES = {
 """,
 }
 
-TEMPLATE = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True).from_string(
+ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True)
+ENVIRONMENT.filters["sentences"] = lambda text: [sentence.rstrip(".") + "." for sentence in text.split(". ")]
+ENVIRONMENT.filters["quoted"] = lambda text: json.dumps(text)  # plain characters: tojson is for HTML
+TEMPLATE = ENVIRONMENT.from_string(
     '''\
 #!/usr/bin/python
 # Copyright (c) 2026, the bayplan authors
@@ -111,7 +115,7 @@ version_added: 0.1.0
 author: [The bayplan authors (@bayplan)]
 description:
 {% for line in description %}
-  - {{ line | tojson }}
+  - {{ line | quoted }}
 {% endfor %}
 requirements:
   - python >= 3.9 on the host, and root there
@@ -126,7 +130,10 @@ options:
 {% macro render(options, indent) %}
 {% for option in options %}
 {{ indent }}{{ option.name }}:
-{{ indent }}  description: {{ option.description | tojson }}
+{{ indent }}  description:
+{% for sentence in option.description | sentences %}
+{{ indent }}    - {{ sentence | quoted }}
+{% endfor %}
 {{ indent }}  type: {{ option.type }}
 {% if option.elements %}
 {{ indent }}  elements: {{ option.elements }}

@@ -12,9 +12,13 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import sys
+import tempfile
+import zipfile
 import zlib
 
+import ansible.constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
@@ -22,21 +26,6 @@ from ansible.plugins.action import ActionBase
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 SHIPPED = os.path.join(COLLECTION, "files", "bayplan.zip")
 CALL = "bayplan.containers.call"
-
-
-def find_runtime():
-    """Where bayplan is imported from here: beside the collection where pip put both, else its archive, else a checkout."""
-    installed = os.path.dirname(os.path.dirname(os.path.dirname(COLLECTION)))
-    if os.path.exists(SHIPPED):
-        return installed if os.path.exists(os.path.join(installed, "bayplan", "model", "task.py")) else SHIPPED
-    return os.path.join(os.path.dirname(COLLECTION), "runtime")
-
-
-sys.path.insert(0, find_runtime())  # before anything else of that name: it has to fit the archive that is sent
-from bayplan import controller  # noqa: E402
-from bayplan.errors import BayplanError  # noqa: E402
-from bayplan.model import options as tables  # noqa: E402
-from bayplan.model import task as tasks  # noqa: E402
 
 
 def find_archive():
@@ -48,6 +37,49 @@ def find_archive():
         return path, os.path.basename(path).partition(".")[0]
     with open(SHIPPED + ".sha256", encoding="ascii") as file:
         return SHIPPED, file.read().split()[0]
+
+
+def find_runtime():
+    """The directory that bayplan is imported from here: beside the collection where pip put both, a checkout, or the archive's content."""
+    installed = os.path.dirname(os.path.dirname(os.path.dirname(COLLECTION)))
+    if not os.path.exists(SHIPPED):
+        return os.path.join(os.path.dirname(COLLECTION), "runtime")
+    if os.path.exists(os.path.join(installed, "bayplan", "model", "task.py")):
+        return installed
+    return unpack_archive()
+
+
+def unpack_archive():
+    """Ansible's own importer does not look into an archive that lies inside a collection, so it is unpacked once for each user."""
+    path, digest = find_archive()
+    target = os.path.join(C.ANSIBLE_HOME, "bayplan", digest)
+    if not os.path.exists(target):
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        scratch = tempfile.mkdtemp(dir=os.path.dirname(target))
+        with zipfile.ZipFile(path) as content:
+            content.extractall(scratch)
+        try:
+            os.rename(scratch, target)
+        except OSError:
+            shutil.rmtree(scratch)
+            if not os.path.exists(target):  # else somebody else was first
+                raise
+    return target
+
+
+def load_runtime():
+    """Import what a task needs. bayplan comes from find_runtime, whatever else has that name: it has to fit the archive that is sent."""
+    path = find_runtime()
+    if path not in sys.path:
+        sys.path.insert(0, path)
+    from bayplan import controller
+    from bayplan.errors import BayplanError
+    from bayplan.model import options, task
+
+    return controller, BayplanError, options, task
+
+
+controller, BayplanError, tables, tasks = load_runtime()  # once for a playbook: the processes of its tasks are forked from this one
 
 
 class ActionModule(ActionBase):

@@ -26,53 +26,69 @@ attributes:
     description: Shows what is changed of each resource.
 options:
   name:
-    description: "The image\u0027s reference, such as C(docker.io/library/nginx:1.27) or C(registry.example:5000/app@sha256:...)."
+    description:
+      - "The image's reference, such as C(docker.io/library/nginx:1.27) or C(registry.example:5000/app@sha256:...)."
     type: str
     required: true
   state:
-    description: "Whether the image is on the host."
+    description:
+      - "Whether the image is on the host."
     type: str
     choices: ["present", "absent"]
     default: "present"
   pull:
-    description: "When to ask the registry."
+    description:
+      - "When to ask the registry."
     type: str
     choices: ["missing", "always", "never"]
     default: "missing"
   archive:
-    description: "An archive on the controller (docker-archive, oci-archive) that holds the image. It is carried to the host only if the host has no such image; no registry is asked."
+    description:
+      - "An archive on the controller (docker-archive, oci-archive) that holds the image."
+      - "It is carried to the host only if the host has no such image; no registry is asked."
     type: path
   remote_archive:
-    description: "The same, of an archive or OCI layout that is already on the host."
+    description:
+      - "The same, of an archive or OCI layout that is already on the host."
     type: path
   tags:
-    description: "Further names for the image."
+    description:
+      - "Further names for the image."
     type: list
     elements: str
     aliases: ["tag"]
   platform:
-    description: "The platform to choose of an index, such as C(linux/arm64); the host\u0027s own if left out."
+    description:
+      - "The platform to choose of an index, such as C(linux/arm64); the host's own if left out."
     type: str
   force:
-    description: "Remove the name even where containers were made from the image."
+    description:
+      - "Remove the name even where containers were made from the image."
     type: bool
   registry_auth:
-    description: "Credentials for a registry. They are used for this call and stored nowhere."
+    description:
+      - "Credentials for a registry."
+      - "They are used for this call and stored nowhere."
     type: dict
     suboptions:
       registry:
-        description: "The registry that they are for; the image\u0027s own if left out."
+        description:
+          - "The registry that they are for; the image's own if left out."
         type: str
       username:
-        description: "The user."
+        description:
+          - "The user."
         type: str
         required: true
       password:
-        description: "The password or token."
+        description:
+          - "The password or token."
         type: str
         required: true
   root:
-    description: "The state directory on the host. Another one is another, independent set of everything."
+    description:
+      - "The state directory on the host."
+      - "Another one is another, independent set of everything."
     type: str
     default: "/var/lib/bayplan"
 """

@@ -25,12 +25,15 @@ attributes:
     description: Changes nothing.
 options:
   names:
-    description: "Names of what to tell about; all if left out."
+    description:
+      - "Names of what to tell about; all if left out."
     type: list
     elements: str
     aliases: ["name"]
   root:
-    description: "The state directory on the host. Another one is another, independent set of everything."
+    description:
+      - "The state directory on the host."
+      - "Another one is another, independent set of everything."
     type: str
     default: "/var/lib/bayplan"
 """

@@ -25,62 +25,80 @@ attributes:
     description: Shows what is changed of each resource.
 options:
   name:
-    description: "The network\u0027s name."
+    description:
+      - "The network's name."
     type: str
     required: true
   state:
-    description: "Whether the network exists."
+    description:
+      - "Whether the network exists."
     type: str
     choices: ["present", "absent"]
     default: "present"
   driver:
-    description: "The driver."
+    description:
+      - "The driver."
     type: str
     choices: ["bridge"]
   subnet:
-    description: "The network\u0027s addresses, such as C(10.5.0.0/24); chosen if left out."
+    description:
+      - "The network's addresses, such as C(10.5.0.0/24); chosen if left out."
     type: str
   gateway:
-    description: "The host\u0027s address in the network; the first one if left out."
+    description:
+      - "The host's address in the network; the first one if left out."
     type: str
   ip_range:
-    description: "The part of the subnet that addresses are leased from."
+    description:
+      - "The part of the subnet that addresses are leased from."
     type: str
   ipam:
-    description: "The same as Compose writes it."
+    description:
+      - "The same as Compose writes it."
     type: dict
     suboptions:
       driver:
-        description: "Always C(default)."
+        description:
+          - "Always C(default)."
         type: str
       config:
-        description: "One entry for IPv4 and one for IPv6."
+        description:
+          - "One entry for IPv4 and one for IPv6."
         type: list
         elements: dict
         suboptions:
           subnet:
-            description: "The addresses."
+            description:
+              - "The addresses."
             type: str
           gateway:
-            description: "The host\u0027s address."
+            description:
+              - "The host's address."
             type: str
           ip_range:
-            description: "What is leased."
+            description:
+              - "What is leased."
             type: str
   enable_ipv6:
-    description: "Give containers IPv6 addresses as well."
+    description:
+      - "Give containers IPv6 addresses as well."
     type: bool
   internal:
-    description: "Let nothing of it reach the outside."
+    description:
+      - "Let nothing of it reach the outside."
     type: bool
   labels:
-    description: "Labels, as a mapping or as a list of C(KEY=VALUE)."
+    description:
+      - "Labels, as a mapping or as a list of C(KEY=VALUE)."
     type: raw
   driver_opts:
-    description: "Options of the driver, such as C(com.docker.network.driver.mtu)."
+    description:
+      - "Options of the driver, such as C(com.docker.network.driver.mtu)."
     type: dict
   root:
-    description: "The state directory on the host. Another one is another, independent set of everything."
+    description:
+      - "The state directory on the host."
+      - "Another one is another, independent set of everything."
     type: str
     default: "/var/lib/bayplan"
 """

@@ -27,61 +27,82 @@ attributes:
     description: Shows what is changed of each resource.
 options:
   definition:
-    description: "A Compose document, written in the playbook. C(ports) must be quoted there: YAML 1.1 reads C(22:22) as a number."
+    description:
+      - "A Compose document, written in the playbook."
+      - "C(ports) must be quoted there: YAML 1.1 reads C(22:22) as a number."
     type: dict
   files:
-    description: "Compose files on the controller, merged in this order."
+    description:
+      - "Compose files on the controller, merged in this order."
     type: list
     elements: path
   project_name:
-    description: "The project\u0027s name; the document\u0027s C(name) if left out, or the first file\u0027s directory."
+    description:
+      - "The project's name; the document's C(name) if left out, or the first file's directory."
     type: str
   project_directory:
-    description: "A directory on the host that relative bind mounts are taken from. Without it they are an error."
+    description:
+      - "A directory on the host that relative bind mounts are taken from."
+      - "Without it they are an error."
     type: str
   profiles:
-    description: "Profiles to switch on."
+    description:
+      - "Profiles to switch on."
     type: list
     elements: str
   environment:
-    description: "Variables for C(${VAR}), before the controller\u0027s environment and C(.env)."
+    description:
+      - "Variables for C(${VAR}), before the controller's environment and C(.env)."
     type: dict
   state:
-    description: "Whether the project exists. Its volumes stay unless O(remove_volumes)."
+    description:
+      - "Whether the project exists."
+      - "Its volumes stay unless O(remove_volumes)."
     type: str
     choices: ["present", "absent"]
     default: "present"
   remove_volumes:
-    description: "With O(state=absent), remove the project\u0027s volumes with their data."
+    description:
+      - "With O(state=absent), remove the project's volumes with their data."
     type: bool
   remove_orphans:
-    description: "Remove containers and networks of the project that the document does not name."
+    description:
+      - "Remove containers and networks of the project that the document does not name."
     type: bool
     default: true
   wait:
-    description: "Wait until what was started is running, and healthy where it has a health check."
+    description:
+      - "Wait until what was started is running, and healthy where it has a health check."
     type: bool
   wait_timeout:
-    description: "How long to wait, as a number of seconds or a duration such as C(2m)."
+    description:
+      - "How long to wait, as a number of seconds or a duration such as C(2m)."
     type: str
     default: "2m"
   registry_auth:
-    description: "Credentials for a registry. They are used for this call and stored nowhere."
+    description:
+      - "Credentials for a registry."
+      - "They are used for this call and stored nowhere."
     type: dict
     suboptions:
       registry:
-        description: "The registry that they are for; the image\u0027s own if left out."
+        description:
+          - "The registry that they are for; the image's own if left out."
         type: str
       username:
-        description: "The user."
+        description:
+          - "The user."
         type: str
         required: true
       password:
-        description: "The password or token."
+        description:
+          - "The password or token."
         type: str
         required: true
   root:
-    description: "The state directory on the host. Another one is another, independent set of everything."
+    description:
+      - "The state directory on the host."
+      - "Another one is another, independent set of everything."
     type: str
     default: "/var/lib/bayplan"
 """

@@ -25,26 +25,35 @@ attributes:
     description: Shows what is changed of each resource.
 options:
   name:
-    description: "The volume\u0027s name."
+    description:
+      - "The volume's name."
     type: str
     required: true
   state:
-    description: "Whether the volume exists. It is removed with its data."
+    description:
+      - "Whether the volume exists."
+      - "It is removed with its data."
     type: str
     choices: ["present", "absent"]
     default: "present"
   driver:
-    description: "The driver."
+    description:
+      - "The driver."
     type: str
     choices: ["local"]
   driver_opts:
-    description: "What to mount: C(type), C(o) and C(device), as for mount(8). A change of it is an error, never a new volume."
+    description:
+      - "What to mount: C(type), C(o) and C(device), as for mount(8)."
+      - "A change of it is an error, never a new volume."
     type: dict
   labels:
-    description: "Labels, as a mapping or as a list of C(KEY=VALUE)."
+    description:
+      - "Labels, as a mapping or as a list of C(KEY=VALUE)."
     type: raw
   root:
-    description: "The state directory on the host. Another one is another, independent set of everything."
+    description:
+      - "The state directory on the host."
+      - "Another one is another, independent set of everything."
     type: str
     default: "/var/lib/bayplan"
 """
