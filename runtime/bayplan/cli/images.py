@@ -1,0 +1,150 @@
+"""Verbs about images."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bayplan.cli import moments
+from bayplan.cli.call import Call
+from bayplan.cli.output import each, listing, short, write
+from bayplan.errors import Invalid
+
+if TYPE_CHECKING:
+    from bayplan.engine.images import Image
+
+_FILTERS = ("reference", "dangling", "label", "before", "since")
+
+
+def pull(call: Call) -> int:
+    state = call.state(create=True)
+    from bayplan.engine import images
+
+    def one(name: str) -> None:
+        row = images.fetch(state, name, platform=call.text("platform"))
+        if row.digest and not call.flag("quiet"):
+            write(f"Digest: {row.digest}")
+
+    return each(call.arguments, one)
+
+
+def images(call: Call) -> int:
+    """One line per name; an image without one is <none>."""
+    from bayplan.cli.filters import parse_filters
+
+    filters = parse_filters(call.many("filter"), _FILTERS)
+    state = call.state()
+    from bayplan.engine import images as engine
+
+    found = sorted(engine.all_images(state), key=lambda image: image.created, reverse=True)
+    shown = [document for image in found if _wanted(image, found, filters) for document in documents(image, full=call.flag("no-trunc"))]
+    patterns = (*filters.get("reference", ()), *call.arguments)
+    shown = [document for document in shown if not patterns or any(_matches(document, pattern) for pattern in patterns)]
+    if call.flag("quiet"):
+        shown = list({document["ID"]: document for document in shown}.values())
+    digest = (("DIGEST", "Digest"),) if call.flag("digests") else ()
+    columns = (("REPOSITORY", "Repository"), ("TAG", "Tag"), *digest, ("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size"))
+    return listing(call, shown, columns)
+
+
+def documents(image: Image, *, full: bool) -> list[dict[str, Any]]:
+    """The image as `images` and its --format know it, once for each of its names."""
+    return [
+        {
+            "ID": image.id if full else short(image.id),
+            "Repository": repository,
+            "Tag": tag,
+            "Digest": image.digest or "<none>",
+            "CreatedAt": moments.local(image.created),
+            "CreatedSince": moments.ago(image.created),
+            "Size": moments.size(image.size),
+        }
+        for repository, tag in map(_split, image.names or ("",))
+    ]
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Familiar repository and tag; a name by digest has no tag."""
+    if not name:
+        return "<none>", "<none>"
+    if "@" in name:
+        return name.partition("@")[0], "<none>"
+    repository, colon, tag = name.rpartition(":")
+    return (repository, tag) if colon and "/" not in tag else (name, "latest")
+
+
+def _wanted(image: Image, found: list[Image], filters: Mapping[str, tuple[str, ...]]) -> bool:
+    from bayplan.cli.filters import has_labels, truth
+
+    dangling = truth("dangling", filters.get("dangling", ()))
+    if dangling is not None and dangling != (not image.names):
+        return False
+    for key, sign in (("before", -1), ("since", 1)):
+        for name in filters.get(key, ()):
+            limit = next((each.created for each in found if name in each.names or each.id[7:].startswith(name)), None)
+            if limit is None:
+                raise Invalid(f"--filter {key}={name}: there is no such image")
+            if not (image.created > limit if sign > 0 else image.created < limit):
+                return False
+    return has_labels(dict(image.config.labels), filters.get("label", ()))
+
+
+def _matches(document: Mapping[str, Any], pattern: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    repository, tag = document["Repository"], document["Tag"]
+    return any(fnmatchcase(name, pattern) for name in (repository, f"{repository}:{tag}", repository.rpartition("/")[2]))
+
+
+def remove(call: Call) -> int:
+    state = call.state()
+    from bayplan.engine import images as engine
+
+    def one(name: str) -> None:
+        for line in engine.remove(state, name, force=call.flag("force")):
+            write(line)
+
+    return each(call.arguments, one, echo=False)
+
+
+def tag(call: Call) -> int:
+    from bayplan.engine import images as engine
+
+    engine.tag(call.state(), *call.arguments)
+    return 0
+
+
+def load(call: Call) -> int:
+    """From a file, an OCI layout, or standard input, which cannot be a terminal."""
+    source = call.text("input", "-")
+    if source == "-" and os.isatty(0):
+        raise Invalid("load: standard input is a terminal; name an archive with --input FILE")
+    state = call.state(create=True)
+    from bayplan.engine import archived
+
+    for name in archived.load(state, source):
+        write(f"Loaded image: {name}")
+    return 0
+
+
+def import_(call: Call) -> int:
+    source = call.arguments[0]
+    if source == "-" and os.isatty(0):
+        raise Invalid("import: standard input is a terminal; name an archive")
+    state = call.state(create=True)
+    from bayplan.engine import archived
+
+    write(archived.import_(state, source, call.arguments[1] if len(call.arguments) > 1 else ""))
+    return 0
+
+
+def save(call: Call) -> int:
+    target = call.text("output", "-")
+    if target == "-" and sys.stdout.isatty():
+        raise Invalid("save: standard output is a terminal; name an archive with --output FILE")
+    from bayplan.engine import archived
+
+    archived.save(call.state(), call.arguments, target, format=call.text("format", "docker-archive"))
+    return 0

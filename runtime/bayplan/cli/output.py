@@ -1,0 +1,104 @@
+"""Writing what was found: tables with Docker's columns, JSON, templates. Nothing from outside reaches a terminal raw."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from bayplan.cli.call import Call
+from bayplan.errors import BayplanError
+
+Columns = Sequence[tuple[str, str]]
+Document = Mapping[str, Any]
+
+
+def write(text: str) -> None:
+    """One line to stdout. Bytes that were no UTF-8 leave as they came."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "surrogateescape"))
+
+
+def complain(error: BaseException) -> None:
+    """One line of an error to stderr, where others of its kind go on."""
+    sys.stderr.write(f"bayplan: {printable(str(error), kept=chr(10))}\n")
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    import json
+
+    return json.dumps(value, indent=indent, ensure_ascii=False, separators=None if indent else (",", ":"), default=str)
+
+
+def printable(text: str, *, kept: str = "") -> str:
+    """Control characters escaped: a label or a command may hold what a terminal obeys."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in kept else char.encode("unicode_escape", "replace").decode() for char in text)
+
+
+def listing(call: Call, documents: Iterable[Document], columns: Columns, *, identity: str = "ID") -> int:
+    """A list as -q and --format ask for it: a table of `columns` (heading and member), JSON lines, a template each line."""
+    shown = call.text("format")
+    if call.flag("quiet"):
+        for each in documents:
+            write(str(each[identity]))
+    elif shown == "json":
+        for each in documents:
+            write(json_text(each))
+    elif not shown or shown == "table":
+        table([heading for heading, _ in columns], ([str(each[member]) for _, member in columns] for each in documents))
+    else:
+        _templated(shown, documents, columns)
+    return 0
+
+
+def _templated(shown: str, documents: Iterable[Document], columns: Columns) -> None:
+    from bayplan.cli.template import fields, parse, render
+
+    is_table = shown.startswith("table ")
+    nodes = parse((shown[6:] if is_table else shown).replace("\\t", "\t").replace("\\n", "\n"))
+    lines = [render(nodes, each) for each in documents]
+    if not is_table:
+        for line in lines:
+            write(line)
+        return
+    headings = {member: heading for heading, member in columns}
+    first = "\t".join(headings.get(name, name.upper()) for name in fields(nodes))
+    table(first.split("\t"), (line.split("\t") for line in lines))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as what is in them, three spaces apart."""
+    lines = [list(headings), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[index]) for line in lines if index < len(line)) for index in range(max(map(len, lines)))]
+    for line in lines:
+        write("   ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+def each(names: Iterable[str], act: Callable[[str], object], *, echo: bool = True) -> int:
+    """Do the same to each of several, and go on after an error, which is shown; 1 where there was one."""
+    code = 0
+    for name in names:
+        try:
+            act(name)
+        except BayplanError as error:
+            complain(error)
+            code = 1
+        else:
+            if echo:
+                write(name)
+    return code
+
+
+def short(identity: str) -> str:
+    """The twelve digits that people know an id by."""
+    return identity[7:19] if identity.startswith("sha256:") else identity[:12]
+
+
+def clipped(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def labels_text(labels: Iterable[tuple[str, str]]) -> str:
+    return ",".join(f"{key}={value}" for key, value in labels)

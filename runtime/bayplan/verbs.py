@@ -1,0 +1,306 @@
+"""The table of the command line's verbs: name, handler, arguments, help, options. Handlers are named, so that nothing is
+loaded before it is used."""
+
+from __future__ import annotations
+
+from bayplan.cli.call import Verb
+from bayplan.cli.container_options import CREATE, RUN, UPDATE
+from bayplan.cli.options import flag, many, number, text
+
+GLOBAL = (
+    text("root", "DIR", "the state's directory (BAYPLAN_ROOT; /var/lib/bayplan)"),
+    flag("debug -D", "show the trace of an error that is a bug"),
+    flag("help", "show this help"),
+)
+
+VERSION = flag("version -v", "show the version")
+
+FORMAT = text("format", "FORMAT", "json, table, or a template: {{.ID}} {{json .}}")
+QUIET = flag("quiet -q", "only ids")
+FULL = flag("no-trunc", "nothing shortened")
+FILTER = many("filter -f", "KEY=VALUE", "only those to which this applies")
+FORCE = flag("force -f", "do not ask")
+TIME = number("time -t", "seconds from the stop signal to KILL")
+TIMEOUT = number("timeout", "the same as --time")
+LABELS = many("label", "KEY=VALUE", "a label")
+LISTING = (FILTER, FORMAT, FULL, QUIET)
+STREAMS = (
+    flag("no-stdin", "do not attach standard input"),
+    flag("sig-proxy", "pass signals on to the container (the default)"),
+    text("detach-keys", "KEYS", "keys that detach from a terminal: ctrl-p,ctrl-q"),
+)
+PRUNE = (FORCE, many("filter", "KEY=VALUE", "only those with this label: label=KEY[=VALUE]"))
+UNINSTALL = (FORCE, flag("volumes", "volumes and their data, too"))
+PROJECT = (
+    text("project-name -p", "NAME", "project; the file's name, or its directory's"),
+    text("project-directory", "DIR", "what relative paths are relative to"),
+    many("profile", "NAME", "also the services of this profile"),
+    FORMAT,
+)
+
+CONTAINERS = (
+    Verb("run", "run:run", "IMAGE [COMMAND] [ARG...]", "create a container and run it", RUN, ("container run",), True, code=125),
+    Verb("create", "run:create", "IMAGE [COMMAND] [ARG...]", "create a container", CREATE, ("container create",), True),
+    Verb(
+        "start",
+        "containers:start",
+        "CONTAINER...",
+        "start containers",
+        (flag("attach -a", "attach to its output, and end as it does"), flag("interactive -i", "attach to its input"), *STREAMS[1:]),
+        ("container start",),
+    ),
+    Verb("stop", "containers:stop", "CONTAINER...", "stop containers", (TIME, TIMEOUT), ("container stop",)),
+    Verb("restart", "containers:restart", "CONTAINER...", "stop containers and start them", (TIME, TIMEOUT), ("container restart",)),
+    Verb(
+        "kill",
+        "containers:kill",
+        "CONTAINER...",
+        "send a signal to containers",
+        (text("signal -s", "SIGNAL", "signal (KILL)"),),
+        ("container kill",),
+    ),
+    Verb(
+        "rm",
+        "containers:remove",
+        "CONTAINER...",
+        "remove containers",
+        (flag("force -f", "stop it first"), flag("volumes -v", "also its anonymous volumes")),
+        ("container rm", "container remove"),
+    ),
+    Verb(
+        "ps",
+        "containers:ps",
+        "",
+        "list containers",
+        (
+            flag("all -a", "also those that do not run"),
+            number("last -n", "the last N made"),
+            flag("latest -l", "the last one made"),
+            *LISTING,
+        ),
+        ("container ls", "container ps", "container list"),
+    ),
+    Verb(
+        "logs",
+        "streams:logs",
+        "CONTAINER",
+        "show a container's output",
+        (
+            flag("follow -f", "go on while it runs"),
+            text("tail -n", "N", "only the last N lines"),
+            text("since", "TIME", "only from then on: 2026-01-02T03:04:05Z, 10m"),
+            text("until", "TIME", "only up to then"),
+            flag("timestamps -t", "each line with its time"),
+        ),
+        ("container logs",),
+    ),
+    Verb(
+        "exec",
+        "execute:execute",
+        "CONTAINER COMMAND [ARG...]",
+        "run a command in a running container",
+        (
+            flag("detach -d", "do not wait for it"),
+            many("env -e", "KEY[=VALUE]", "environment variable"),
+            many("env-file", "FILE", "file of environment variables"),
+            flag("interactive -i", "keep its standard input open"),
+            flag("privileged", "all capabilities"),
+            flag("tty -t", "give it a terminal"),
+            text("user -u", "USER[:GROUP]", "user, by name or number"),
+            text("workdir -w", "PATH", "working directory"),
+        ),
+        ("container exec",),
+        True,
+        code=125,
+    ),
+    Verb("attach", "streams:attach", "CONTAINER", "attach to a running container", STREAMS, ("container attach",)),
+    Verb("wait", "containers:wait", "CONTAINER...", "wait for containers to end, and print their exit status", (), ("container wait",)),
+    Verb("port", "containers:port", "CONTAINER [PORT]", "show published ports", (), ("container port",)),
+    Verb(
+        "update",
+        "run:update",
+        "CONTAINER...",
+        "change limits and restart policy in place",
+        UPDATE,
+        ("container update",),
+    ),
+    Verb(
+        "inspect",
+        "inspect:inspect",
+        "NAME...",
+        "show all that is known of containers, images, networks or volumes",
+        (FORMAT, text("type", "KIND", "container, image, network, volume")),
+    ),
+    Verb("container inspect", "inspect:container", "CONTAINER...", "show all that is known of containers", (FORMAT,)),
+    Verb("container prune", "prune:containers", "", "remove all containers that do not run", PRUNE),
+)
+
+IMAGES = (
+    Verb(
+        "pull",
+        "images:pull",
+        "IMAGE...",
+        "pull images from their registry",
+        (text("platform", "OS/ARCH", "platform of the image"), flag("quiet -q", "do not show the progress")),
+        ("image pull",),
+    ),
+    Verb(
+        "images",
+        "images:images",
+        "[REPOSITORY[:TAG]]",
+        "list images",
+        (flag("all -a", "accepted, and without effect"), flag("digests", "also the digests"), *LISTING),
+        ("image ls", "image list"),
+    ),
+    Verb(
+        "rmi",
+        "images:remove",
+        "IMAGE...",
+        "remove images",
+        (flag("force -f", "also where containers that do not run use it"),),
+        ("image rm", "image remove"),
+    ),
+    Verb("tag", "images:tag", "IMAGE NAME", "give an image another name", (), ("image tag",)),
+    Verb(
+        "load",
+        "images:load",
+        "",
+        "load images from an archive",
+        (text("input -i", "FILE", "archive or OCI layout (standard input)"), flag("quiet -q", "accepted, and without effect")),
+        ("image load",),
+    ),
+    Verb(
+        "import",
+        "images:import_",
+        "FILE|- [NAME]",
+        "make an image of one layer from an archive of a root file system",
+        (),
+        ("image import",),
+    ),
+    Verb(
+        "save",
+        "images:save",
+        "IMAGE...",
+        "write images to an archive",
+        (text("output -o", "FILE", "archive (standard output)"), text("format", "NAME", "docker-archive, oci-archive")),
+        ("image save",),
+    ),
+    Verb("image inspect", "inspect:image", "IMAGE...", "show all that is known of images", (FORMAT,)),
+    Verb("image prune", "prune:images", "", "remove images without a name", (flag("all -a", "all that no container uses"), *PRUNE)),
+)
+
+NETWORKS = (
+    Verb(
+        "network create",
+        "networks:create",
+        "NAME",
+        "create a network",
+        (
+            text("driver -d", "NAME", "bridge, which is the only one"),
+            many("subnet", "CIDR", "its addresses, IPv4 and IPv6; chosen if not given"),
+            many("gateway", "ADDRESS", "the host's address in it, IPv4 and IPv6"),
+            text("ip-range", "CIDR", "where addresses are chosen from"),
+            flag("ipv6", "IPv6 as well"),
+            flag("internal", "no way out of the host"),
+            LABELS,
+            many("opt -o", "KEY=VALUE", "option of the driver: com.docker.network.driver.mtu=1400"),
+        ),
+    ),
+    Verb("network ls", "networks:ls", "", "list networks", LISTING, ("network list",)),
+    Verb("network rm", "networks:remove", "NETWORK...", "remove networks", (FORCE,), ("network remove",)),
+    Verb("network inspect", "inspect:network", "NETWORK...", "show all that is known of networks", (FORMAT,)),
+    Verb(
+        "network connect",
+        "networks:connect",
+        "NETWORK CONTAINER",
+        "connect a container to a network",
+        (
+            many("alias", "NAME", "another name on this network"),
+            text("ip", "ADDRESS", "its IPv4 address"),
+            text("ip6", "ADDRESS", "its IPv6 address"),
+        ),
+    ),
+    Verb(
+        "network disconnect",
+        "networks:disconnect",
+        "NETWORK CONTAINER",
+        "disconnect a container from a network",
+        (flag("force -f", "accepted, and without effect"),),
+    ),
+    Verb("network prune", "prune:networks", "", "remove all networks that no container uses", PRUNE),
+)
+
+VOLUMES = (
+    Verb(
+        "volume create",
+        "volumes:create",
+        "[NAME]",
+        "create a volume",
+        (text("driver -d", "NAME", "local, which is the only one"), LABELS, many("opt -o", "KEY=VALUE", "type, device, o: a file system")),
+    ),
+    Verb("volume ls", "volumes:ls", "", "list volumes", (FILTER, FORMAT, QUIET), ("volume list",)),
+    Verb(
+        "volume rm",
+        "volumes:remove",
+        "VOLUME...",
+        "remove volumes",
+        (flag("force -f", "no error if it is not there"),),
+        ("volume remove",),
+    ),
+    Verb("volume inspect", "inspect:volume", "VOLUME...", "show all that is known of volumes", (FORMAT,)),
+    Verb("volume prune", "prune:volumes", "", "remove anonymous volumes that no container uses", PRUNE),
+)
+
+SYSTEM = (
+    Verb(
+        "prune",
+        "prune:system",
+        "",
+        "remove what is not used: containers, networks, images without a name",
+        (flag("all -a", "all images that no container uses"), flag("volumes", "anonymous volumes, too"), *PRUNE),
+        ("system prune",),
+    ),
+    Verb("info", "system:info", "", "show the state and the host", (FORMAT,), ("system info",)),
+    Verb("version", "system:version", "", "show the versions", (FORMAT,)),
+    Verb(
+        "plan",
+        "declaration:plan",
+        "[FILE...]",
+        "show what `apply` would do",
+        (
+            flag("detailed-exitcode", "2 where something would change"),
+            flag("remove-orphans", "containers no longer declared (the default)"),
+            flag("absent", "what removing the project would do"),
+            flag("volumes -v", "with --absent: its volumes, too"),
+            *PROJECT,
+        ),
+    ),
+    Verb(
+        "apply",
+        "declaration:apply",
+        "[FILE...]",
+        "converge this host to a Compose file",
+        (
+            flag("wait", "until all are running, or healthy"),
+            text("wait-timeout", "SECONDS", "longest time to wait"),
+            flag("remove-orphans", "remove containers that are no longer declared (the default)"),
+            flag("absent", "remove the project instead; its volumes stay"),
+            flag("volumes -v", "with --absent: its volumes, too"),
+            *PROJECT,
+        ),
+    ),
+    Verb("boot", "system:boot", "", "after a boot of the host: start the containers whose policy says so", hidden=True),
+    Verb("shutdown", "system:shutdown", "", "before the host goes down: stop all containers", hidden=True),
+    Verb("uninstall", "system:uninstall", "", "remove all of this state, and the runtime", UNINSTALL, hidden=True),
+    Verb("_exited", "system:exited", "ID", "a monitor's last act", hidden=True),
+    Verb("_restart", "system:restart", "ID [COUNT...]", "a monitor starts its container again", hidden=True),
+    Verb("_health", "system:health", "ID", "one health check, for the monitor", hidden=True),
+    Verb("_manual", "help:manual", "", "write docs/commands.md", hidden=True),
+)
+
+VERBS = (*CONTAINERS, *IMAGES, *NETWORKS, *VOLUMES, *SYSTEM)
+
+
+def names() -> dict[str, Verb]:
+    """All verbs by all their names."""
+    return {name: verb for verb in VERBS for name in (verb.name, *verb.aliases)}
