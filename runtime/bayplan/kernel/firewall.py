@@ -268,7 +268,8 @@ def _agree(bridges: frozenset[Bridge], family: Family, elements: dict[str, list[
     for bridge in bridges:
         for name, wanted in bridge_elements(bridge, family).items():
             expected.setdefault(name, set()).update(wanted)
-    return all(set(found) == expected.get(name, set()) for name, found in elements.items() if name not in _MAPS)
+    found = {name: {each._replace(code=None) for each in listed} for name, listed in elements.items() if name not in _MAPS}
+    return all(listed == expected.get(name, set()) for name, listed in found.items())
 
 
 def _chains(channel: Channel, state: str, family: Family) -> set[nft.Chain]:

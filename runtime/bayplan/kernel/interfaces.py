@@ -37,7 +37,7 @@ class Link(NamedTuple):
 
 
 class Route(NamedTuple):
-    """destination is "10.0.0.0/8", "0.0.0.0/0" or "::/0" for a default route; link is a link's number, 0 where a route has none or several."""
+    """destination is "10.0.0.0/8", "0.0.0.0/0" or "::/0" for a default route; link is a link's number, 0 for none or several."""
 
     destination: str
     link: int
@@ -51,6 +51,15 @@ def observe() -> dict[str, Link]:
         addresses = _addresses(channel)
     links = (_link(each, addresses) for each in listed)
     return {each.name: each for each in links}
+
+
+def exists(name: str) -> bool:
+    """Whether there is a link of that name; cheaper than observing all."""
+    try:
+        _socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
 
 
 def routes() -> list[Route]:

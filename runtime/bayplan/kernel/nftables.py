@@ -64,12 +64,13 @@ class Rule(NamedTuple):
 
 
 class Element(NamedTuple):
-    """data of a map whose values are verdicts is the name of the chain that is jumped to."""
+    """In a map whose values are verdicts, `jump` is the chain that is jumped to; one that was read has the verdict's code as well."""
 
     key: bytes
     data: bytes = b""
     jump: str = ""
     end: bool = False
+    code: int | None = None
 
 
 class Found(NamedTuple):
@@ -310,7 +311,8 @@ def read_elements(messages: Iterable[Message]) -> Iterator[Element]:
             data = dict(attributes(parts.get(2, b"")))
             end = bool(struct.unpack(">I", parts[3])[0] & _INTERVAL_END) if 3 in parts else False
             key = dict(attributes(parts.get(1, b""))).get(_VALUE, b"")
-            yield Element(key, data.get(_VALUE, b""), read_verdict(data)[1], end)
+            code, jump = read_verdict(data)
+            yield Element(key, data.get(_VALUE, b""), jump, end, code)
 
 
 def read_verdict(data: dict[int, bytes]) -> tuple[int | None, str]:
