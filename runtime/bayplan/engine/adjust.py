@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from bayplan.engine import containers, endpoints, images, monitor, networks, stop
+from bayplan.engine import cgroup, containers, endpoints, images, monitor, networks
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.kernel import cgroups, firewall, links
+from bayplan.kernel import firewall, links
 from bayplan.model.container import Container, Endpoint
 from bayplan.model.network import Network
 from bayplan.plan import addresses, bundle
@@ -28,7 +28,7 @@ def adjust(state: State, record: Record, spec: Container) -> Record:
     if record.spec.ports != spec.ports:
         _change_ports(state, record, spec, running=bool(run.pid))
     if run.pid and record.spec.limits != spec.limits:
-        cgroups.update(cgroups.locate(stop.cgroup_path(state, record.id)), bundle.resources(spec.limits))
+        cgroup.update(state, record.id, bundle.resources(spec.limits))
     updated = containers.update(state, record, spec)
     if run.monitored:
         tell_monitor(state, updated)

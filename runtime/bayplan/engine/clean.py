@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bayplan.engine import containers, endpoints, stop
+from bayplan.engine import cgroup, containers, endpoints, stop
 from bayplan.engine.state import State
-from bayplan.kernel import cgroups, firewall, links
+from bayplan.kernel import firewall, interfaces, links
 from bayplan.plan import addresses
 from bayplan.store import records, sweep
 
@@ -13,7 +13,7 @@ def debris(state: State) -> None:
     """Remove all of it. Only what carries this state's id is touched, and nothing that somebody is working on."""
     rows = {row.id: row for row in records.containers(state.records)}
     for container_id in sweep.debris(state.root, rows):
-        cgroups.remove(cgroups.locate(stop.cgroup_path(state, container_id)))
+        cgroup.remove(state, container_id)
         sweep.remove_debris(state.root, container_id)
     for row in rows.values():
         if not containers.run_of(state, row.id).pid:
@@ -27,15 +27,15 @@ def _links(state: State) -> None:
     """Links of ours that lead to no lease and belong to no network."""
     known = {addresses.link_name(state.id, lease.ipv4) for lease in records.endpoints(state.records)}
     known |= {row.bridge for row in records.networks(state.records)}
-    for name in links.names():
+    for name in interfaces.observe():
         if name.startswith(addresses.prefix_of(state.id)) and name not in known:
             links.detach(name)
 
 
 def _cgroups(state: State, known: frozenset[str]) -> None:
-    for container_id in cgroups.children(f"/bayplan-{state.id}"):
+    for container_id in cgroup.names(state):
         if container_id not in known:
-            cgroups.remove(cgroups.locate(stop.cgroup_path(state, container_id)))
+            cgroup.remove(state, container_id)
 
 
 def _ports(state: State) -> None:

@@ -8,14 +8,14 @@ from typing import NamedTuple
 from bayplan.engine import files, networks
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid
-from bayplan.kernel import firewall, links, reservations, resolver
+from bayplan.kernel import firewall, links, nameport, ports
 from bayplan.model.container import Container, Endpoint, Port
 from bayplan.model.image import ImageConfig
 from bayplan.plan import addresses
 from bayplan.store import records, status
 from bayplan.store.records import EndpointRow, NetworkRow, PortRow
 
-EPHEMERAL = (32768, 60999)
+ATTEMPTS = 100
 
 
 class Held(NamedTuple):
@@ -87,12 +87,13 @@ def _claimed_port(state: State, container_id: str, port: Port) -> PortRow:
     if port.published:
         return PortRow(port.protocol, port.host_ip, port.published, port.target, container_id)
     taken = {row.port for row in records.ports(state.records) if row.protocol == port.protocol}
-    first, last = EPHEMERAL
-    for _ in range(200):
-        number = first + int.from_bytes(os.urandom(4), "big") % (last - first + 1)
-        if number not in taken and reservations.is_free(port.protocol, port.host_ip, number):
-            return PortRow(port.protocol, port.host_ip, number, port.target, container_id)
-    raise Conflict(f"publishing port {port.target}/{port.protocol}: no free port was found between {first} and {last}")
+    address = "::" if ":" in port.host_ip else "0.0.0.0"
+    for _ in range(ATTEMPTS):
+        (free,) = ports.reserve([firewall.Publication(port.protocol, port.host_ip, 0, address, port.target)])
+        ports.release([free])
+        if free.publication.host_port not in taken:
+            return PortRow(port.protocol, port.host_ip, free.publication.host_port, port.target, container_id)
+    raise Conflict(f"publishing port {port.target}/{port.protocol}: the kernel gave no port that is not taken already")
 
 
 def attach(state: State, container_id: str, *, netns: int) -> tuple[EndpointRow, ...]:
@@ -108,8 +109,12 @@ def attach(state: State, container_id: str, *, netns: int) -> tuple[EndpointRow,
 
 def attachment(state: State, lease: EndpointRow) -> links.Attachment:
     """The link that a lease asks for; the network is made where the kernel does not have it."""
+    networks.make_sure(state, records.network_by_id(state.records, lease.network))
+    return attachment_of(state, lease)
+
+
+def attachment_of(state: State, lease: EndpointRow) -> links.Attachment:
     network = records.network_by_id(state.records, lease.network)
-    networks.make_sure(state, network)
     spec = networks.specification(network)
     prefix, prefix6 = network.subnet.partition("/")[2], network.subnet6.partition("/")[2]
     return links.Attachment(
@@ -148,14 +153,16 @@ def publish(state: State, container_id: str, leases: tuple[EndpointRow, ...]) ->
     wanted_ports = publications(state, container_id, leases)
     if not wanted_ports:
         return Held()
-    fds: list[int] = []
-    relays: list[tuple[int, str, int]] = []
-    for each in wanted_ports:
-        reserved = reservations.reserve(each)
-        fds += reserved.fds
-        relays += [(fd, each.address, each.port) for fd in reserved.relays]
-    firewall.publish(state.id, wanted_ports)
-    return Held(tuple(fds), tuple(relays))
+    reserved = ports.reserve(wanted_ports)
+    try:
+        firewall.publish(state.id, wanted_ports)
+    except BaseException:
+        ports.release(reserved)
+        raise
+    return Held(
+        tuple(each.held for each in reserved if each.held >= 0),
+        tuple((each.relay, each.publication.address, each.publication.port) for each in reserved if each.relay >= 0),
+    )
 
 
 def detach(state: State, container_id: str) -> None:
@@ -190,8 +197,8 @@ def gateway(state: State, leases: tuple[EndpointRow, ...]) -> str:
 
 def answer_names(held: Held, *, netns: int) -> Held:
     """Open what the monitor answers names on, inside the container's namespace."""
-    sockets = resolver.open_sockets(netns)
-    return held._replace(dns_udp=(sockets.udp,), dns_tcp=(sockets.tcp,))
+    udp, tcp = nameport.listen(netns=netns)
+    return held._replace(dns_udp=(udp,), dns_tcp=(tcp,))
 
 
 def republish(state: State, container_id: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from bayplan.engine import containers, filters, images, stop
+from bayplan.engine import cgroup, containers, filters, images
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.kernel import cgroups, sandbox
+from bayplan.kernel import sandbox
 from bayplan.model.container import Healthcheck
 from bayplan.model.image import ImageConfig
 from bayplan.model.runtime import Process
@@ -39,9 +39,8 @@ def process(
 def enter(state: State, record: Record, wanted: Process, *, stdio: tuple[int, int, int] | None) -> sandbox.Created:
     """A process in the container, waiting for sandbox.start; raises Conflict where the container does not run."""
     started = containers.started(state, record)
-    cgroup = cgroups.locate(stop.cgroup_path(state, record.id))
     program = filters.of(state, bundle.seccomp(record.spec), wanted.capabilities)
-    return sandbox.enter(started.pid, wanted, cgroup=cgroup, stdio=stdio, seccomp=program)
+    return sandbox.enter(started.pid, wanted, cgroup=cgroup.find(state, record.id), stdio=stdio, seccomp=program)
 
 
 def probe_argv(check: Healthcheck, image: ImageConfig) -> tuple[str, ...]:

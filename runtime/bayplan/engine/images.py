@@ -11,7 +11,7 @@ from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.model.digest import parse_digest
 from bayplan.model.image import ImageConfig, parse_image_config
 from bayplan.model.reference import parse_reference
-from bayplan.store import locks, records
+from bayplan.store import records
 from bayplan.store.records import ImageRow
 
 PULL_POLICIES = ("missing", "always", "never")
@@ -47,18 +47,20 @@ def ensure(
 
 def fetch(state: State, reference: str, *, platform: str = "", auth: Mapping[str, str] | None = None) -> ImageRow:
     """Pull `reference` from its registry and record it under that name."""
-    from bayplan.engine import pull
+    from bayplan.engine import progress, pull
 
-    with locks.content(state.root.path, exclusive=False):
-        pulled = pull.pull(parse_reference(reference), root=state.root, platform=platform, auth=auth)
-        return record(state, pulled, (parse_reference(reference).canonical,))
+    wanted, report = parse_reference(reference), progress.on_terminal(reference)
+    with pull.using(state.root):
+        pulled = pull.pull(wanted, root=state.root, platform=platform, auth=auth, report=report)
+        progress.end()
+        return record(state, pulled, (wanted.canonical,))
 
 
 def remote_id(reference: str, *, platform: str = "", auth: Mapping[str, str] | None = None) -> str:
     """The id that the registry's image of this name has now; only its manifest and config are fetched, into memory."""
     from bayplan.engine import pull
 
-    return str(pull.resolve(parse_reference(reference), platform=platform, auth=auth).image_id)
+    return str(pull.resolve(parse_reference(reference), platform=platform, auth=auth).manifest.config.digest)
 
 
 def record(state: State, pulled: Any, names: tuple[str, ...]) -> ImageRow:

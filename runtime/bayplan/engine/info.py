@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bayplan.engine import containers, images, monitor, networks, stop, volumes
+from bayplan.engine import cgroup, containers, images, monitor, networks, volumes
 from bayplan.engine.containers import Record, Run
 from bayplan.engine.state import State, open_state
 from bayplan.errors import Invalid, NotFound
@@ -167,7 +167,7 @@ def _host_config(state: State, record: Record) -> dict[str, Any]:
         "PidsLimit": limits.pids,
         "ShmSize": spec.shm_size,
         "Init": spec.init,
-        "CgroupPath": stop.cgroup_path(state, record.id),
+        "CgroupPath": cgroup.path(state, record.id),
         "PortBindings": _ports(state, record),
     }
 

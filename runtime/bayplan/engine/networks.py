@@ -10,7 +10,7 @@ from bayplan.engine import clock
 from bayplan.engine.files import DEFAULT_NETWORK
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
-from bayplan.kernel import firewall, links
+from bayplan.kernel import firewall, interfaces, links
 from bayplan.model.network import Network, network_document, parse_network
 from bayplan.plan import addresses
 from bayplan.store import records
@@ -18,6 +18,7 @@ from bayplan.store.records import NetworkRow
 from bayplan.store.trees import remove_tree
 
 RESERVED = ("host", "none")
+USUAL_MTU = 1500
 
 
 class NetworkView(NamedTuple):
@@ -31,7 +32,7 @@ def create(state: State, spec: Network) -> NetworkRow:
         raise Invalid(f"creating network {spec.name}: there is no network driver {spec.driver!r}; use bridge")
     if spec.name in RESERVED:
         raise Conflict(f"creating network {spec.name}: the name is reserved for the mode {spec.name}")
-    used = tuple(links.used_subnets())
+    used = tuple(interfaces.subnets_in_use(interfaces.observe()))
     with records.transaction(state.records):
         row = _new_row(state, spec, used)
         records.put_network(state.records, row)
@@ -97,16 +98,20 @@ def firewall_bridge(row: NetworkRow) -> firewall.Bridge:
 
 def install(state: State, row: NetworkRow) -> None:
     """Make what the network needs in the kernel: the rules first, since the bridge lets loopback addresses in."""
-    spec = specification(row)
     firewall.install(state.id, bridges(state))
-    prefix = row.subnet.partition("/")[2]
+    links.install_bridge(bridge_link(row))
+
+
+def bridge_link(row: NetworkRow) -> links.BridgeLink:
+    """The network's bridge as the kernel should have it."""
     ipv6 = f"{row.gateway6}/{row.subnet6.partition('/')[2]}" if row.subnet6 else ""
-    links.install_bridge(links.BridgeLink(row.bridge, f"{row.gateway}/{prefix}", ipv6, spec.mtu or 1500))
+    mtu = specification(row).mtu or USUAL_MTU
+    return links.BridgeLink(row.bridge, f"{row.gateway}/{row.subnet.partition('/')[2]}", ipv6, mtu)
 
 
 def make_sure(state: State, row: NetworkRow) -> None:
     """Install the network where the kernel does not have it, after a reboot for one."""
-    if not links.exists(row.bridge):
+    if not interfaces.exists(row.bridge):
         install(state, row)
 
 

@@ -9,17 +9,18 @@ from bayplan.engine import containers, endpoints, images, networks, volumes
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError
-from bayplan.kernel import firewall, links
+from bayplan.kernel import firewall, interfaces
 from bayplan.model.container import Container
 from bayplan.model.declaration import Declaration
 from bayplan.model.host import HaveContainer, HaveImage, HaveNetwork, HaveVolume, Host
 from bayplan.model.names import image_key
 from bayplan.model.reference import parse_reference
-from bayplan.plan import addresses, bundle
+from bayplan.plan import bundle
 from bayplan.store import records, status
 from bayplan.store.records import ContainerRow
 
 Auth = Mapping[str, str]
+Links = Mapping[str, interfaces.Link]
 
 
 def observe(state: State, want: Declaration, *, auth: Auth | None = None) -> Host:
@@ -27,7 +28,7 @@ def observe(state: State, want: Declaration, *, auth: Auth | None = None) -> Hos
     rows = records.containers(state.records)
     known = [containers.record_of(row) for row in rows]
     boot = status.boot_id()
-    present = frozenset(links.names())
+    present = interfaces.observe()
     runs = {record.id: containers.run_of(state, record.id, boot=boot) for record in known}
     running = [record for record in known if runs[record.id].pid]
     return Host(
@@ -55,7 +56,7 @@ def _images(state: State, rows: tuple[ContainerRow, ...]) -> dict[str, HaveImage
     return found
 
 
-def _networks(state: State, rows: tuple[ContainerRow, ...], present: frozenset[str]) -> dict[str, HaveNetwork]:
+def _networks(state: State, rows: tuple[ContainerRow, ...], present: Links) -> dict[str, HaveNetwork]:
     names = {row.id: row.name for row in rows}
     users: dict[str, tuple[str, ...]] = {}
     for lease in records.endpoints(state.records):
@@ -65,7 +66,7 @@ def _networks(state: State, rows: tuple[ContainerRow, ...], present: frozenset[s
             view.row.id,
             view.spec,
             view.row.subnet,
-            () if view.row.bridge in present else (f"bridge {view.row.bridge} is missing",),
+            interfaces.bridge_drift(networks.bridge_link(view.row), present),
             users.get(view.row.id, ()),
         )
         for view in networks.all_networks(state)
@@ -85,7 +86,7 @@ def _volumes(state: State, rows: tuple[ContainerRow, ...]) -> dict[str, HaveVolu
     }
 
 
-def _container(state: State, record: Record, run: containers.Run, present: frozenset[str]) -> HaveContainer:
+def _container(state: State, record: Record, run: containers.Run, present: Links) -> HaveContainer:
     by_user = status.stopped_by(state.root.container(record.id)) == "user"
     return HaveContainer(
         id=record.id,
@@ -101,14 +102,13 @@ def _container(state: State, record: Record, run: containers.Run, present: froze
     )
 
 
-def _drift(state: State, record: Record, run: containers.Run, present: frozenset[str]) -> tuple[str, ...]:
+def _drift(state: State, record: Record, run: containers.Run, present: Links) -> tuple[str, ...]:
     found = [f"files changed: {name}" for name in _changed_files(state, record)]
     if run.pid and not run.monitored:
         found.append("monitor gone")
     if run.pid:
         for lease in records.endpoints(state.records, container=record.id):
-            if addresses.link_name(state.id, lease.ipv4) not in present:
-                found.append(f"address {lease.ipv4} is missing")
+            found += interfaces.attachment_drift(endpoints.attachment_of(state, lease), present)
     return tuple(found)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -26,7 +25,7 @@ from bayplan.model.reference import Reference
 from bayplan.registry.http import Settings
 from bayplan.registry.protocol import Access
 from bayplan.registry.remote import Remote, ask
-from bayplan.store import blobs, layers, workers
+from bayplan.store import blobs, layers, locks, staging, workers
 from bayplan.store.ingest import ingest, is_complete
 from bayplan.store.root import StateRoot
 
@@ -42,7 +41,7 @@ class Resolved(NamedTuple):
     manifest and the config, by digest.
     """
 
-    reference: Reference
+    reference: Reference | None
     digest: Digest
     manifest: Manifest
     config: ImageConfig
@@ -73,12 +72,8 @@ class Pulled(NamedTuple):
 def using(root: StateRoot) -> Iterator[None]:
     """Between an image's coming and its being recorded nothing sweeps it away: sweeps wait (store/sweep.py)."""
     root.create()
-    lock = os.open(root.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    with locks.content(root.path, exclusive=False):
         yield
-    finally:
-        os.close(lock)
 
 
 def host_settings() -> Settings:
@@ -181,15 +176,15 @@ def pull(
 ) -> Pulled:
     """Bring an image into the store: what of it is there already is not fetched again. Records nothing.
 
-    `auth` is a credential for this call alone (username and password, or identity_token, or registry_token). `report`
-    gets a line of progress now and then. All layers come in parallel, in forks of this process, which has no threads.
+    Progress goes to `report`, or to standard error where that is a terminal. `auth` is a credential for this call alone (username and password, or identity_token, or registry_token). All layers come in parallel, in forks of this process, which has no threads.
     Raises NotFound, Denied, Unavailable, Invalid, Kernel; whole layers that came before stay, and nothing else.
     """
     root.create()
+    staging.sweep(root)
     question = partial(_resolve, reference=reference, platform=platform)
     resolved, remote = ask(reference, question, settings=settings or host_settings(), auth=auth, insecure=insecure)
     remote.close()
-    _fetch_layers(root, resolved, remote.access, remote.settings, report)
+    _fetch_layers(root, resolved, remote.access, remote.settings, report or terminal_report(f"pulling {reference}"))
     return keep(root, resolved)
 
 
@@ -201,6 +196,8 @@ def _fetch_layers(root: StateRoot, resolved: Resolved, access: Access, settings:
     jobs = [partial(_fetch_layer, root, each, diff_id, access, settings) for each, diff_id in missing]
     watch = partial(_watch, report, sum(each.size for each, _ in missing)) if report else None
     workers.run(jobs, at_once=AT_ONCE, watch=watch)
+    if report and jobs and os.isatty(2):
+        os.write(2, b"\n")
 
 
 def _fetch_layer(
@@ -219,6 +216,17 @@ def _fetch_layer(
         remote.close()
 
 
+def terminal_report(doing: str) -> Report | None:
+    """Shows progress on one line of standard error; None where that is no terminal."""
+    if not os.isatty(2):
+        return None
+
+    def report(line: str) -> None:
+        os.write(2, f"\r{doing}: {line}\x1b[K".encode())
+
+    return report
+
+
 def _watch(report: Report, total: int, counts: tuple[int, ...]) -> None:
     report(f"{sum(counts) / 1e6:.1f} of {total / 1e6:.1f} MB")
 
@@ -231,8 +239,8 @@ def keep(root: StateRoot, resolved: Resolved, *, names: tuple[str, ...] = ()) ->
     every = (*(digest for digest, _ in resolved.documents), *(each.digest for each in resolved.manifest.layers))
     return Pulled(
         image_id=resolved.manifest.config.digest,
-        manifest_digest=resolved.digest,
-        repo_digest=resolved.reference.with_digest(resolved.digest).familiar,
+        manifest_digest=resolved.digest if resolved.reference else None,
+        repo_digest=resolved.reference.with_digest(resolved.digest).familiar if resolved.reference else "",
         config=resolved.config,
         config_bytes=resolved.config_bytes,
         layers=resolved.config.diff_ids,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from bayplan.engine import containers, images, stop, volumes
+from bayplan.engine import cgroup, containers, images, volumes
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import Invalid, NotFound
@@ -28,7 +28,7 @@ def surroundings(state: State, record: Record) -> Surroundings:
     return Surroundings(
         id=record.id,
         directory=state.root.container(record.id),
-        cgroups_path=stop.cgroup_path(state, record.id),
+        cgroups_path=cgroup.path(state, record.id),
         sources=_sources(state, record),
         namespaces=_joined(state, record),
         devices=_devices(record),

@@ -13,7 +13,7 @@ import os
 import time
 from typing import NamedTuple, NoReturn
 
-from bayplan.engine import endpoints, files, fill, filters, images, monitor, sources
+from bayplan.engine import cgroup, endpoints, files, fill, filters, images, monitor, sources
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Unavailable
@@ -136,35 +136,31 @@ def build(state: State, record: Record, *, lock: int, owner: int, restarts: int 
     fill.volumes(state, record, image)
     oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
     status.write_file(f"{directory}/config.json", json.dumps(config_document(oci)))
-    cgroup = cgroups.create(oci.linux.cgroups_path, oci.linux.resources)
+    own = cgroup.create(state, record.id, oci.linux.resources)
     stdio = _stdio(record)
-    created: sandbox.Created | None = None
     try:
         rootfs = sources.rootfs(state, record, image)
-        created = sandbox.create(oci, rootfs, cgroup=cgroup, stdio=stdio.inside, seccomp=filters.program(state, oci))
-        held = _connect(state, record, created.pid)
-        terminal = sandbox.wait_ready(created)
-        sandbox.release(created)
+        created = sandbox.create(oci, rootfs, cgroup=own, stdio=stdio.inside, seccomp=filters.program(state, oci))
+        held = _connect(state, record, created)
+        ready = sandbox.start(created)
     except BaseException:
-        if created is not None:
-            sandbox.abandon(created)
-        _undo(state, record, cgroup)
+        _undo(state, record)
         raise
     started = _note(directory, created.pid, restarts)
     endpoints.announce(state, leases)
     fcntl.fcntl(lock, fcntl.F_SETFD, 0)
     told = monitor.config(state, record, image, leases, held, started)
     told = told._replace(
-        stdout_fd=stdio.stdout, stderr_fd=stdio.stderr, stdin_fd=stdio.stdin, terminal_fd=terminal,
+        stdout_fd=stdio.stdout, stderr_fd=stdio.stderr, stdin_fd=stdio.stdin, terminal_fd=ready.terminal,
         owner_fd=owner, held_fds=(*told.held_fds, lock), restarts=restarts, streak=streak,
-        oom_file=cgroups.oom_file(cgroup),
+        oom_file=cgroups.oom_path(own),
     )  # fmt: skip
     launch.exec_monitor(told, *monitor.runtime())
 
 
-def _undo(state: State, record: Record, cgroup: cgroups.Cgroup) -> None:
+def _undo(state: State, record: Record) -> None:
     endpoints.detach(state, record.id)
-    cgroups.remove(cgroup)
+    cgroup.remove(state, record.id)
 
 
 def _stdio(record: Record) -> Stdio:
@@ -179,8 +175,16 @@ def _stdio(record: Record) -> Stdio:
     return Stdio((into[0], out[1], err[1]), into[1], out[0], err[0])
 
 
-def _connect(state: State, record: Record, pid: int) -> endpoints.Held:
-    """Interfaces, names and published ports, while the first process sets up its mounts."""
+def _connect(state: State, record: Record, created: sandbox.Created) -> endpoints.Held:
+    """Interfaces, names and published ports, while the first process sets up its mounts; it is gone where this fails."""
+    try:
+        return _connected(state, record, created.pid)
+    except BaseException:
+        sandbox.abandon(created)
+        raise
+
+
+def _connected(state: State, record: Record, pid: int) -> endpoints.Held:
     mode = record.spec.network_mode
     if mode == "host" or mode.startswith("container:"):
         return endpoints.Held()

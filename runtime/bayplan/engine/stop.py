@@ -6,11 +6,11 @@ import os
 import select
 import time
 
-from bayplan.engine import containers, endpoints
+from bayplan.engine import cgroup, containers, endpoints
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Conflict, Kernel, NotFound, Unavailable
-from bayplan.kernel import cgroups, linux
+from bayplan.kernel import linux
 from bayplan.model.signals import KILL, parse_signal
 from bayplan.store import locks, records, status
 from bayplan.store.trees import remove_tree
@@ -132,12 +132,8 @@ def settle(state: State, record: Record, *, remove: bool) -> None:
 
 
 def _clear(state: State, record: Record) -> None:
-    cgroups.remove(cgroups.locate(cgroup_path(state, record.id)))
+    cgroup.remove(state, record.id)
     endpoints.detach(state, record.id)
-
-
-def cgroup_path(state: State, container_id: str) -> str:
-    return f"/bayplan-{state.id}/{container_id}"
 
 
 def remove(state: State, record: Record, *, force: bool = False, volumes: bool = False) -> None:

@@ -132,7 +132,10 @@ def _bind(root: int, mount: Mount, source: int) -> None:
             linux.move_mount(source, target)
         else:
             recursive = linux.MS_REC if options.flags & linux.MS_REC or options.recursive else 0
-            linux.mount(f"/proc/self/fd/{source}", f"/proc/self/fd/{target}", "", linux.MS_BIND | recursive)
+            # A mount of another mount namespace cannot be bound: the source is opened again in this one, and compared below.
+            here = os.open(mount.source, linux.O_PATH | os.O_CLOEXEC)
+            linux.mount(f"/proc/self/fd/{here}", f"/proc/self/fd/{target}", "", linux.MS_BIND | recursive)
+            os.close(here)
     finally:
         os.close(target)
     top = open_mounted(root, mount.destination, kind)

@@ -7,6 +7,7 @@ the container's traffic would pay for.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import struct
 
@@ -34,6 +35,28 @@ def lead_names(*, netns: int, udp_port: int, tcp_port: int) -> None:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOENT):
                 raise
             raise Unavailable(f"{error}: this kernel lacks nf_tables; load it, or use the network mode host or none") from error
+
+
+def listen(*, netns: int) -> tuple[int, int]:
+    """Open the sockets that the monitor answers on, UDP's and TCP's, in the namespace of `netns`, and lead port 53 to them.
+
+    Descriptors, closed on exec. The namespace's loopback is up. Raises Kernel, Unavailable.
+    """
+    try:
+        udp, tcp = netlink.inside(netns, _bound)
+    except OSError as error:
+        raise Kernel("opening the name server of a container", error) from error
+    lead_names(netns=netns, udp_port=udp.getsockname()[1], tcp_port=tcp.getsockname()[1])
+    return udp.detach(), tcp.detach()
+
+
+def _bound() -> tuple[_socket.socket, _socket.socket]:
+    udp = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    tcp = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    udp.bind(("127.0.0.11", 0))
+    tcp.bind(("127.0.0.11", 0))
+    tcp.listen(64)
+    return udp, tcp
 
 
 def _rules(protocol: int, port: int) -> tuple[netlink.Message, netlink.Message]:

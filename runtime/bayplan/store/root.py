@@ -20,6 +20,7 @@ _DIRECTORIES = (
     "volumes",
     "runtime",
     "bin",
+    "filters",
 )
 
 
@@ -112,6 +113,10 @@ class StateRoot(NamedTuple):
     def runtime(self, digest: str) -> str:
         """The directory of one unpacked archive of the runtime; `digest` is its hexadecimal digits."""
         return f"{self.path}/runtime/{_component(digest)}"
+
+    def filter(self, key: str) -> str:
+        """One compiled seccomp filter, kept (engine/filters.py)."""
+        return f"{self.path}/filters/{_component(key)}"
 
     def exists(self) -> bool:
         return os.path.isdir(self.path)
