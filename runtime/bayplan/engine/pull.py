@@ -176,7 +176,9 @@ def pull(
 ) -> Pulled:
     """Bring an image into the store: what of it is there already is not fetched again. Records nothing.
 
-    Progress goes to `report`, or to standard error where that is a terminal. `auth` is a credential for this call alone (username and password, or identity_token, or registry_token). All layers come in parallel, in forks of this process, which has no threads.
+    Progress goes to `report`, or to standard error where that is a terminal. `auth` is a credential for this call alone
+    (username and password, or identity_token, or registry_token). All layers come in parallel, in forks of this process,
+    which has no threads.
     Raises NotFound, Denied, Unavailable, Invalid, Kernel; whole layers that came before stay, and nothing else.
     """
     root.create()

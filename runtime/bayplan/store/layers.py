@@ -275,3 +275,32 @@ def check_diff_id(found: Digest, wanted: Digest) -> None:
     """Raise Invalid unless an unpacked layer is the one that the image's config names."""
     if found != wanted:
         raise Invalid(f"unpacking a layer: its content is {found}, and the image's config says {wanted}")
+
+
+def driver(root: StateRoot) -> str:
+    """How root file systems are made here, `overlay` or `copy`; found out once, by trying, and then kept in a file.
+
+    Raises Kernel where it cannot be tried (not root, say).
+    """
+    try:
+        with open(root.driver, encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        from bayplan.store.copying import detect_driver
+
+        return detect_driver(root)
+
+
+def copy_rootfs(root: StateRoot, diff_ids: tuple[Digest, ...], target: str) -> None:
+    """Make the image's root file system as a plain directory `target`, which does not exist. Raises OSError, NotFound."""
+    from bayplan.store.copying import merge
+
+    staged = f"{target}.making"
+    from bayplan.store.trees import remove_tree
+
+    remove_tree(staged, scratch=root.staging)  # of a process that was killed
+    os.mkdir(staged, 0o755)
+    os.chmod(staged, 0o755)
+    for name in reversed(lowerdirs(root, diff_ids)):
+        merge(f"{root.path}/{name}/", staged, scratch=root.staging)
+    os.rename(staged, target)

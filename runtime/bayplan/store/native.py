@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 
+_CLONE_NEWNS = 0x20000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+
 
 def syncfs(descriptor: int) -> None:
     """syncfs(2): write everything of the descriptor's file system to its device; raises OSError."""
@@ -32,3 +35,19 @@ def load_libzstd() -> ctypes.CDLL:
     library.ZSTD_getErrorName.restype = ctypes.c_char_p
     library.ZSTD_DCtx_setParameter.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
     return library
+
+
+def try_overlay(directory: str, options: str) -> int:
+    """Mount an overlay on `directory` in a mount namespace of a process of its own; the errno, 0 where it works.
+
+    `options` is relative to `directory`. Nothing is left mounted: the namespace ends with the process.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(directory)
+        ok = libc.unshare(_CLONE_NEWNS) == 0 and libc.mount(b"", b"/", b"", _MS_REC | _MS_PRIVATE, b"") == 0
+        ok = ok and libc.mount(b"overlay", b"merged", b"overlay", 0, options.encode()) == 0
+        os._exit(0 if ok else min(ctypes.get_errno(), 255) or 255)
+    _, status = os.waitpid(pid, 0)
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 255

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from bayplan.errors import Invalid
 
@@ -43,6 +43,13 @@ class Entry(NamedTuple):
     link: bytes
     device: tuple[int, int]
     xattrs: tuple[tuple[str, bytes], ...]
+
+
+class Taking(Protocol):
+    """What `entries` needs of a stream."""
+
+    def take(self, count: int) -> bytes:
+        """Exactly `count` bytes; fewer only at the archive's end."""
 
 
 class Stream:
@@ -104,7 +111,7 @@ class Stream:
         return True
 
 
-def entries(stream: Stream) -> Iterator[Entry]:
+def entries(stream: Taking) -> Iterator[Entry]:
     """The archive's members in order. The caller takes a member's `size` bytes and their padding before the next one."""
     pax: Pax = {}
     while True:
@@ -147,7 +154,7 @@ def _number(field: bytes, what: str) -> int:
         raise Invalid(f"a header's {what} is not a number") from None
 
 
-def _special(stream: Stream, flag: bytes, size: int, pax: Pax) -> None:
+def _special(stream: Taking, flag: bytes, size: int, pax: Pax) -> None:
     """Read an extended header into `pax`; global ones are passed over, as Go's reader (and so every engine) does."""
     if size > SPECIAL_LIMIT:
         raise Invalid(f"an extended header has {size} bytes, over the limit of {SPECIAL_LIMIT}")
@@ -245,3 +252,17 @@ def _xattrs(pax: Pax) -> tuple[tuple[str, bytes], ...]:
 
 def _shown(path: bytes) -> str:
     return repr(os.fsdecode(path[:200]))
+
+
+def header(name: str, size: int) -> bytes:
+    """A header for a regular file that we write ourselves: mode 0644, root's, from 1970, so that equal content is equal."""
+    number = b"%011o\0" % size if size < 8 << 30 else b"\x80" + size.to_bytes(11, "big")
+    fields = (name.encode(), b"0000644\0", b"0000000\0", b"0000000\0", number, b"%011o\0" % 0)
+    rest = (b"0", b"", b"ustar\0" + b"00", b"", b"", b"0000000\0", b"0000000\0", b"")
+    checksum = sum(_HEADER.pack(*fields, b" " * 8, *rest))
+    return _HEADER.pack(*fields, b"%06o\0 " % checksum, *rest)
+
+
+def end() -> bytes:
+    """What ends an archive."""
+    return _ZEROS * 2
