@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import sys
 from typing import Any
 
 from bayplan.dispatch import handle
@@ -30,3 +34,25 @@ def task_result(response: Response, *, diff: bool) -> dict[str, Any]:
         kind, message = response.error
         result.update(failed=True, msg=message, error=kind)
     return result
+
+
+def main(arguments: list[str]) -> None:
+    """`request FILE` runs the request in a file, which is removed first; `info KIND ROOT [NAME...]` tells what is there.
+
+    The result is printed as JSON, with what went wrong in it: the exit status is 0 whenever there is one.
+    """
+    if arguments[0] == "request":
+        with open(arguments[1], encoding="utf-8") as file:
+            os.unlink(arguments[1])
+            document = json.load(file)
+    else:
+        _, kind, root, *names = arguments
+        document = {"verb": "info", "want": {"kind": kind, "names": names}, "root": root}
+    json.dump(run_task(document), sys.stdout)
+
+
+def run_in_place(runtime: str, arguments: list[str]) -> None:
+    """`main`, with the runtime held against being swept meanwhile. Where `runtime` is an archive there is nothing to hold."""
+    if os.path.isdir(runtime):
+        fcntl.flock(os.open(f"{runtime}/lock", os.O_RDONLY), fcntl.LOCK_SH)
+    main(arguments)
