@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bayplan.engine import adjust, clean, containers, endpoints, images, networks, replace, start, stop, volumes, wellness
 from bayplan.engine.observe import observe
 from bayplan.engine.state import State, open_state
-from bayplan.errors import BayplanError, Invalid, NotFound
+from bayplan.errors import Invalid, NotFound
 from bayplan.kernel import firewall
 from bayplan.model.compose import parse_declaration
 from bayplan.model.container import Container
@@ -100,7 +100,7 @@ def apply(applying: Applying, step: Step, *, created: bool = False) -> None:
     """Do one step; raises what it raises. A container that was `created` just now and cannot start is removed again."""
     try:
         _ACTIONS[step.kind, step.action](applying, step.name)
-    except BayplanError:
+    except BaseException:
         if created and step.action == "start":
             stop.remove(applying.state, containers.find(applying.state, step.name), force=True, volumes=True)
         raise

@@ -45,7 +45,7 @@ def _make_sure_of_bind(record: Record, mount: Mount) -> None:
 
 
 def _sources(state: State, record: Record) -> dict[str, Source]:
-    """By volume's name; an anonymous mount's name is "" in the declaration, so it is looked up by its target."""
+    """By the path where the volume is mounted: an anonymous one, or one of the image's, has no name in the declaration."""
     return {
         use.target: volumes.source(state, volumes.find(state, use.volume))
         for use in records.volume_uses(state.records, container=record.id)

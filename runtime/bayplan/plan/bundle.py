@@ -40,7 +40,8 @@ class Source(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What the host adds to a declaration. `directory` is the container's own; `sources` maps a volume's name to its content.
+    """What the host adds to a declaration. `directory` is the container's own; `sources` maps the path where a
+    volume is mounted to its content; that of the image's own volumes too.
 
     `namespaces` maps a namespace's type to the path of the one to join (container:NAME); `cpus` counts the host's processors.
     """
@@ -184,6 +185,8 @@ def mounts(spec: Container, around: Surroundings) -> tuple[OciMount, ...]:
     """
     declared = {each.target: _declared(each, around) for each in spec.mounts}
     declared.update((each.target, _file(each, index, around)) for index, each in enumerate(spec.files))
+    inherited = {target: _volume(Mount("volume", target), source) for target, source in around.sources.items()}
+    declared = {**inherited, **declared}
     defaults = [each for each in _default_mounts(spec, around) if each.destination not in declared]
     ordered = sorted(declared.items(), key=lambda item: item[0].rstrip("/").count("/"))
     return (*defaults, *(mount for _, mount in ordered))
@@ -223,7 +226,11 @@ def _declared(mount: Mount, around: Surroundings) -> OciMount:
         return OciMount(mount.target, "tmpfs", "tmpfs", (*options, *sized, *moded, mode))
     if mount.kind == "bind":
         return OciMount(mount.target, "bind", mount.source, ("rbind", mount.propagation, mode))
-    source = around.sources[mount.source]
+    return _volume(mount, around.sources[mount.target])
+
+
+def _volume(mount: Mount, source: Source) -> OciMount:
+    mode = "ro" if mount.read_only else "rw"
     if source.type != "bind":
         return OciMount(mount.target, source.type, source.path, (*source.options, mode))
     path = f"{source.path}/{mount.subpath}" if mount.subpath else source.path
