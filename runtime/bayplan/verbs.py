@@ -174,7 +174,7 @@ IMAGES = (
         "images:import_",
         "FILE|- [NAME]",
         "make an image of one layer from an archive of a root file system",
-        (),
+        (many("change -c", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR and its value"),),
         ("image import",),
     ),
     Verb(

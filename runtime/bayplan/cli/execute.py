@@ -3,30 +3,84 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from bayplan.cli.call import Call
 from bayplan.cli.variables import environment
 from bayplan.errors import Invalid
 
+if TYPE_CHECKING:
+    from bayplan.cli.relay import Ends
+    from bayplan.kernel.sandbox import Created
+
 
 def execute(call: Call) -> int:
-    """Run the command; its exit status is ours, unless it is detached."""
-    if call.flag("tty") and call.flag("interactive") and not call.flag("detach") and not os.isatty(0):
+    """Run the command; its exit status is ours, unless it is detached. Raises Conflict where the container does not run."""
+    attended = not call.flag("detach")
+    terminal = call.flag("tty") and attended
+    if terminal and call.flag("interactive") and not os.isatty(0):
         raise Invalid("exec: standard input is not a terminal; leave out --tty")
     variables = environment(call.many("env"), call.many("env-file"), os.environ)
     state = call.state()
+    from bayplan.cli.relay import open_ends
     from bayplan.engine import containers
     from bayplan.engine import execute as engine
 
-    return engine.run(
+    record = containers.find(state, call.arguments[0])
+    wanted = engine.process(
         state,
-        containers.find(state, call.arguments[0]),
+        record,
         call.arguments[1:],
-        user=call.text("user") or None,
+        user=call.text("user") if call.given("user") else None,
         environment=tuple(sorted(variables.items())),
-        working_dir=call.text("workdir") or None,
-        tty=call.flag("tty"),
-        interactive=call.flag("interactive"),
+        working_dir=call.text("workdir") if call.given("workdir") else None,
+        tty=terminal,
         privileged=call.flag("privileged"),
-        detach=call.flag("detach"),
     )
+    ends = open_ends(attended=attended, interactive=call.flag("interactive"), terminal=terminal)
+    created = engine.enter(state, record, wanted, stdio=None if terminal else ends.inside)
+    return _attend(call, created, ends) if attended else _leave(created, ends)
+
+
+def _attend(call: Call, created: Created, ends: Ends) -> int:
+    """Copy both ways, with our signals passed on, until the process has ended."""
+    from bayplan.cli.relay import Relay, set_size
+    from bayplan.engine.execute import exit_code
+    from bayplan.kernel import sandbox
+
+    started = sandbox.start(created)
+    ends.close_inside()
+    if started.terminal >= 0:
+        ends = ends._replace(stdin=os.dup(started.terminal) if call.flag("interactive") else -1, stdout=started.terminal)
+    typing = started.terminal >= 0 and call.flag("interactive")
+    if typing:
+        from bayplan.cli.terminal import Terminal
+
+        lent = Terminal(0).raw(lambda rows, columns: set_size(started.terminal, rows, columns))
+    else:
+        _pass_signals_on(started.pid)
+    with lent if typing else nullcontext():
+        return exit_code(Relay(ends, source=0 if call.flag("interactive") else -1).run(started.pid, started.pidfd))
+
+
+def _leave(created: Created, ends: Ends) -> int:
+    from bayplan.kernel import sandbox
+
+    sandbox.start(created)
+    ends.close_inside()
+    return 0
+
+
+def _pass_signals_on(pid: int) -> None:
+    """The process is our child and not reaped before we end: its number cannot become another's."""
+    import signal
+
+    def forward(number: int, _: object) -> None:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+
+    for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2"):
+        signal.signal(getattr(signal, f"SIG{name}"), forward)

@@ -133,10 +133,13 @@ def import_(call: Call) -> int:
     source = call.arguments[0]
     if source == "-" and os.isatty(0):
         raise Invalid("import: standard input is a terminal; name an archive")
+    from bayplan.cli.changes import run_config
+
     state = call.state(create=True)
     from bayplan.engine import archived
 
-    write(archived.import_(state, source, call.arguments[1] if len(call.arguments) > 1 else ""))
+    name = call.arguments[1] if len(call.arguments) > 1 else ""
+    write(archived.import_(state, source, name, run=run_config(call.many("change"))))
     return 0
 
 

@@ -111,18 +111,18 @@ def connect(call: Call) -> int:
     fields: dict[str, Any] = {"aliases": list(call.many("alias"))} if call.given("alias") else {}
     fields.update({key: call.text(option) for option, key in (("ip", "ipv4_address"), ("ip6", "ipv6_address")) if call.given(option)})
     state = call.state()
-    from bayplan.engine import containers, networks
+    from bayplan.engine import adjust, containers, networks
 
     network = networks.find(state, name)
     endpoint = parse_networks(Node({network.name: fields}, "connect"), Scope(), ())[0]
-    networks.connect(state, containers.find(state, container), endpoint)
+    adjust.connect_now(state, containers.find(state, container), endpoint)
     return 0
 
 
 def disconnect(call: Call) -> int:
     state = call.state()
-    from bayplan.engine import containers, networks
+    from bayplan.engine import adjust, containers, networks
 
     network = networks.find(state, call.arguments[0])
-    networks.disconnect(state, containers.find(state, call.arguments[1]), network.name)
+    adjust.disconnect_now(state, containers.find(state, call.arguments[1]), network.name)
     return 0
