@@ -43,11 +43,11 @@ class Lab:
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
         self.spaces: list[int] = []
-        self.host, self.outside = self._space(), self._space()
+        self.host, self.outside = self.new_space(), self.new_space()
         self.containers: dict[str, int] = {}
         self.on_host(self._wire)
 
-    def _space(self) -> int:
+    def new_space(self) -> int:
         self.spaces.append(new_namespace())
         return self.spaces[-1]
 
@@ -88,7 +88,7 @@ class Lab:
         prefix = bridge.subnet4.rpartition(".")[0]
         prefix6 = (bridge.subnet6 or "").partition("/")[0]
         name = f"bp1a2b3cv{prefix.rpartition('.')[2]}-{number}"
-        space = self._space()
+        space = self.new_space()
         ipv6, gateway6 = (f"{prefix6}{number}/64", f"{prefix6}1") if prefix6 else ("", "")
         gateways = ("", "") if bridge.internal else (f"{prefix}.1", gateway6)
         mac = f"02:42:0a:59:{int(prefix.rpartition('.')[2]):02x}:{number:02x}"

@@ -25,7 +25,7 @@ _GENERATE, _NO_ADDRESS = 8, 1  # IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NON
 UP = 1
 IPV4, IPV6 = 2, 10
 _ADDRESS, _LOCAL, _BROADCAST, _ADDRESS_FLAGS, _NO_DAD = 1, 2, 4, 8, 2  # IFA_*
-_GATEWAY, _OUT = 5, 4  # RTA_*
+_GATEWAY, _OUT, _METRIC = 5, 4, 6  # RTA_*
 _MAIN, _BOOT, _UNIVERSE, _UNICAST = 254, 3, 0, 1
 LINK = struct.Struct("=BxHiII")
 _ADDRESS_HEADER = struct.Struct("=BBBBi")
@@ -226,8 +226,8 @@ def _new_address(index: int, address: str) -> Message:
 def _default_route(index: int, gateway: str) -> Message:
     packed = address_bytes(gateway)
     header = _ROUTE_HEADER.pack(_family(packed), 0, 0, 0, _MAIN, _BOOT, _UNIVERSE, _UNICAST, 0)
-    # Of several networks the first that has a gateway gives the default route: a second one is refused as existing.
-    return Message(NEWROUTE, CREATE | EXCLUSIVE, header + attribute(_GATEWAY, packed) + number(_OUT, index))
+    # Each network gives a default route, of which the metric lets the longest attached win; when it goes, the next one takes over.
+    return Message(NEWROUTE, CREATE | EXCLUSIVE, header + attribute(_GATEWAY, packed) + number(_OUT, index) + number(_METRIC, index))
 
 
 def _split(address: str) -> tuple[bytes, int]:
