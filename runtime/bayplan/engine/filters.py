@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from binascii import crc32
+
 from bayplan.engine.state import State
+from bayplan.model.capabilities import mask
 from bayplan.model.runtime import Capabilities, Config, Seccomp
 from bayplan.store import status
 
@@ -15,13 +19,23 @@ def of(state: State, profile: Seccomp | None, capabilities: Capabilities) -> byt
     """The BPF program for a process of these capabilities; b"" where there is no filter."""
     if profile is None:
         return b""
-    from bayplan.kernel import seccomp
-
-    path = state.root.filter(seccomp.filter_key(profile, capabilities))
+    path = state.root.filter(_key(capabilities))
     try:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        compiled = seccomp.filter_bytes(profile, capabilities)
+        from bayplan.kernel import seccomp
+
+        compiled = seccomp.filter_bytes(profile, capabilities.effective, machine=os.uname().machine)
     status.write_bytes(path, compiled)
     return compiled
+
+
+def _key(capabilities: Capabilities) -> str:
+    """Of what the program depends on: machine, capabilities, and the table and the compiler as they are in this runtime."""
+    kernel = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "kernel")
+    checksum = 0
+    for name in ("seccomp.py", "seccomp_table.py"):
+        with open(f"{kernel}/{name}", "rb") as file:
+            checksum = crc32(file.read(), checksum)
+    return f"{os.uname().machine}-{mask(capabilities.effective):x}-{checksum:08x}"

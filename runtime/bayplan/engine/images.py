@@ -218,3 +218,85 @@ def document(state: State, row: ImageRow) -> dict[str, Any]:
 def exists_on_disk(state: State, row: ImageRow) -> bool:
     """Whether every layer of the image is unpacked here: what a `have` may claim."""
     return all(os.path.isdir(state.root.layer_tree(parse_digest(layer))) for layer in row.layers)
+
+
+def load(state: State, source: str) -> tuple[ImageRow, ...]:
+    """Take in every image of an archive (docker-archive, oci-archive, OCI layout; "-" is standard input) under the names that
+    it gives them, as `docker load` does. Raises what archives.load raises; then no name has moved."""
+    from bayplan.engine import archives, pull
+
+    with pull.using(state.root):
+        loaded = archives.load(source, root=state.root)
+        return tuple(record(state, each, each.names) for each in loaded)
+
+
+def load_as(state: State, source: str, reference: str) -> ImageRow:
+    """Take in the one image that an archive holds, or the one of several that it calls `reference`, under that name alone."""
+    from bayplan.engine import archives, pull
+
+    wanted = parse_reference(reference).canonical
+    with pull.using(state.root):
+        loaded = archives.load(source, root=state.root)
+        return record(state, chosen(loaded, wanted, source), (wanted,))
+
+
+def archive_id(state: State, source: str, reference: str) -> str:
+    """The id of the image that load_as would take; nothing is taken in."""
+    from bayplan.engine import archives
+
+    found = archives.identify(source, root=state.root)
+    wanted = parse_reference(reference).canonical
+    named = [str(image_id) for image_id, names in found if wanted in names]
+    if len(found) == 1 or len(named) == 1:
+        return named[0] if named else str(found[0][0])
+    raise Invalid(f"loading {source}: it holds {len(found)} images, and none of them is called {reference}; name one of them")
+
+
+def chosen(loaded: tuple[Any, ...], wanted: str, source: str) -> Any:
+    """The only image of an archive, or the one that has the name."""
+    named = [each for each in loaded if wanted in each.names]
+    if len(loaded) != 1 and len(named) != 1:
+        raise Invalid(f"loading {source}: it holds {len(loaded)} images, and none of them is called {wanted}; name one of them")
+    return named[0] if named else loaded[0]
+
+
+def import_(state: State, source: str, reference: str = "") -> ImageRow:
+    """Make an image of one layer from a root file system's archive ("-" is standard input), named `reference` if given."""
+    from bayplan.engine import archives, clock, pull
+
+    names = (parse_reference(reference).canonical,) if reference else ()
+    with pull.using(state.root):
+        return record(state, archives.import_rootfs(source, root=state.root, created=clock.now()), names)
+
+
+def save(state: State, names: tuple[str, ...], path: str, format: str = "docker-archive") -> None:
+    """Write images with the names given here as one archive to `path`, "-" for standard output. A failure leaves no file."""
+    from bayplan.engine import archives
+
+    wanted = tuple(_saved(state, name) for name in names)
+    if path == "-":
+        archives.save(wanted, lambda data: _write_all(1, data), root=state.root, format=format)
+        return
+    fd = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        archives.save(wanted, lambda data: _write_all(fd, data), root=state.root, format=format)
+        os.rename(f"{path}.part", path)
+    except BaseException:
+        os.unlink(f"{path}.part")
+        raise
+    finally:
+        os.close(fd)
+
+
+def _saved(state: State, name: str) -> Any:
+    from bayplan.engine.archives import Saved
+
+    row = find(state, name)
+    names = () if _by_id(state, name) else (parse_reference(name).canonical,)
+    return Saved(parse_digest(row.id), tuple(map(parse_digest, row.blobs)), names)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

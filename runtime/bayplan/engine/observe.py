@@ -36,7 +36,7 @@ def observe(state: State, want: Declaration, *, auth: Auth | None = None) -> Hos
         networks=_networks(state, rows, present),
         volumes=_volumes(state, rows),
         containers={record.name: _container(state, record, runs[record.id], present) for record in known},
-        remote=_remote(want, auth),
+        remote={**_remote(want, auth), **_archives(state, want)},
         firewall_drift=_firewall_drift(state, running),
     )
 
@@ -141,6 +141,15 @@ def _remote(want: Declaration, auth: Auth | None) -> dict[str, str]:
         except BayplanError:
             continue
     return found
+
+
+def _archives(state: State, want: Declaration) -> dict[str, str]:
+    """What the archives hold that images are to be loaded from."""
+    return {
+        image_key(image.reference): images.archive_id(state, image.archive, image.reference)
+        for image in want.images
+        if image.archive and image.state == "present"
+    }
 
 
 def _pulls_always(spec: Container) -> bool:
