@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Optional
 
+from bayplan.model.merging import Override
 from bayplan.model.node import Node
 
 Lookup = Callable[[str], Optional[str]]
@@ -81,6 +82,8 @@ def interpolate(node: Node, lookup: Lookup) -> str:
 
 def interpolate_tree(node: Node, lookup: Lookup) -> Any:
     """A whole document: every text value, never a key."""
+    if isinstance(node.value, Override):
+        return node.value._replace(value=interpolate_tree(Node(node.value.value, node.place), lookup))
     if isinstance(node.value, Mapping):
         return {key: interpolate_tree(Node(each, f"{node.place}.{key}" if node.place else str(key)), lookup)
                 for key, each in node.value.items()}  # fmt: skip

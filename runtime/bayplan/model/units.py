@@ -8,7 +8,7 @@ from bayplan.model.node import Node
 
 SECOND = 1_000_000_000
 _SIZE = r"(?ai)(\d{1,19})(?:\.(\d{1,9}))?\s*([kmgtp]?)(?:i?b)?"
-_DURATION = r"(?a)(\d{1,16})(?:\.(\d{1,9}))?(ns|us|µs|ms|s|m|h|d)"
+_DURATION = r"(?a)(\d{1,19})(?:\.(\d{1,9}))?(ns|us|µs|ms|s|m|h|d)"
 _CPUS = r"(?a)(\d{1,6})(?:\.(\d{1,9}))?"
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _NANOSECONDS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
