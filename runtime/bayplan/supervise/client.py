@@ -100,18 +100,20 @@ def wait(directory: str, *, cleaned: bool = False) -> ExitStatus:
 
     Raises NotFound if no monitor is there, Unavailable if it vanishes without a word.
     """
-    with_answer = _ask(directory, "wait")
+    waiting = _ask(directory, "wait")
     try:
-        answer = _receive_line(with_answer)
-        while cleaned and with_answer.recv(512):
+        answer = _receive_line(waiting)
+        while cleaned and answer and waiting.recv(512):
             pass
-    except OSError as error:
-        raise Unavailable(f"waiting for the container's end: {error.strerror}") from error
+    except ConnectionResetError:
+        answer = b""
     finally:
-        with_answer.close()
-    if not answer:
+        waiting.close()
+    # asked too late to be answered: the connection has ended with the cleaning, and the record is there
+    status = parse_exit(answer) if answer else read_exit(directory)
+    if status is None or (not answer and status.restart_at is not None):
         raise Unavailable("waiting for the container's end: its monitor has vanished")
-    return parse_exit(answer)
+    return status
 
 
 def resize(directory: str, rows: int, columns: int) -> None:

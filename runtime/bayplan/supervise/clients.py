@@ -24,7 +24,7 @@ class Client:
 
     __slots__ = (
         "_control", "_inbox", "_loop", "_outbox", "_socket", "_stdin",
-        "attached", "closing", "descriptors", "owner", "waiting",
+        "attached", "closing", "descriptors", "full", "owner", "waiting",
     )  # fmt: skip
 
     def __init__(self, control: Control, loop: Loop, descriptor: int) -> None:
@@ -39,16 +39,13 @@ class Client:
         self.owner = False
         self.waiting = False
         self.closing = False
+        self.full = False  # from FULL bytes on until all are gone
         self.descriptors: list[int] = []  # received beside the command
         self._watch()
 
     @property
     def fileno(self) -> int:
         return self._socket.fileno()
-
-    @property
-    def full(self) -> bool:
-        return len(self._outbox) >= FULL
 
     @property
     def has_output(self) -> bool:
@@ -189,12 +186,18 @@ class Client:
         if not self._outbox and self.closing:
             self.drop()
             return
-        if self.full and not self.owner and not self._loop.pending(self):
-            self._loop.later(self, STALLED, self.drop)
-        if not self._outbox:
-            self._loop.cancel(self)
+        self._note_fullness()
         self._watch()
         self._control.pressure()
+
+    def _note_fullness(self) -> None:
+        if not self._outbox:
+            self.full = False
+            self._loop.cancel(self)
+        elif len(self._outbox) >= FULL and not self.full:
+            self.full = True
+            if not self.owner:
+                self._loop.later(self, STALLED, self.drop)
 
 
 _CLOSE_ON_EXEC = _socket.MSG_CMSG_CLOEXEC

@@ -64,7 +64,7 @@ class Control:
         self.owner_cleaned = False
 
     def start(self, output: Output, stdin: Stdin, descriptor: int, owner_descriptor: int) -> None:
-        """Begins to serve; both descriptors may be -1."""
+        """Begins to serve; the owner's may be -1."""
         self._output = output
         self.stdin = stdin
         if owner_descriptor >= 0:
@@ -72,9 +72,8 @@ class Control:
             self.owner.owner = True
             self.owner.attach(stdin=True)
             self._clients.append(self.owner)
-        if descriptor >= 0:
-            self._listener = adopt(descriptor)
-            self._loop.watch(descriptor, self._accept)
+        self._listener = adopt(descriptor)
+        self._loop.watch(descriptor, self._accept)
 
     def output(self, stream: int, chunk: bytes) -> None:
         """Passes output to all who are attached."""
@@ -112,10 +111,12 @@ class Control:
         return self.owner is None and not any(client.has_output for client in self._clients)
 
     def keep_waiting(self) -> None:
-        """Lets the connections of those who wait outlive the coming exec, so that they end with what it runs."""
-        for client in self._clients:
-            if client.waiting:
-                posix.set_inheritable(client.fileno, True)
+        """Lets the socket and its connections outlive the coming exec, so that they end with what it runs.
+
+        Who connects from now on is not answered, but learns in the same way when all is removed.
+        """
+        for descriptor in (self._listener.fileno(), *(client.fileno for client in self._clients)):
+            posix.set_inheritable(descriptor, True)
 
     def left(self, client: Client) -> None:
         """A connection has ended."""

@@ -42,7 +42,7 @@ class MonitorSettings(NamedTuple):
     restart: str = "no"  # no, on-failure, always, unless-stopped
     restart_limit: int = 0  # on-failure:N; 0 is no limit
     health: HealthCheck | None = None  # None: no health check
-    log_max_size: int = 10_000_000  # bytes of one log file
+    log_max_size: int = 10_000_000  # bytes of one log file; 0 or less: no limit
     log_max_files: int = 3  # json.log, json.log.1, json.log.2
     name_files: tuple[str, ...] = ()  # networks/ID/names, one per network of the container
     upstreams: tuple[tuple[str, int], ...] = ()  # resolvers of the host, in order: (numeric address, port)
@@ -104,6 +104,18 @@ def write_settings(directory: str, settings: MonitorSettings) -> None:
     finally:
         os.close(descriptor)
     os.rename(temporary, path)
+
+
+def forget_last_life(directory: str) -> None:
+    """Removes what the monitor of an earlier life wrote about it; a builder's first step. Raises OSError.
+
+    The file `stopped` is not touched: only a user's `start` removes it, and a `stop` may be making it right now.
+    """
+    for name in ("exit", "health", "monitor.error", SETTINGS_FILE):
+        try:
+            os.unlink(f"{directory}/{name}")
+        except FileNotFoundError:
+            continue
 
 
 def exec_monitor(config: MonitorConfig, interpreter: str, runtime_directory: str) -> NoReturn:

@@ -5,6 +5,7 @@ Specification: https://docs.docker.com/engine/logging/drivers/json-file/. Lean, 
 
 from __future__ import annotations
 
+import fcntl
 import posix
 import time
 
@@ -16,6 +17,8 @@ else:
 
 PIECE = 16384  # bytes: a longer line is logged in pieces, of which only the last ends with a newline
 BATCH = 65536  # bytes of encoded lines that are written at once
+# Held shared by who opens the files, exclusive during a rotation: names move from file to file.
+LOCK_FLAGS = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
 STREAMS = ("", '","stream":"stdout","time":"', '","stream":"stderr","time":"')
 
 
@@ -78,15 +81,14 @@ class JsonFile:
 
     def __init__(self, path: str, size: int, files: int) -> None:
         self._path = path
-        self._limit = size
-        self._files = files
+        self.limit(size, files)
         self._size = 0
         self._descriptor = -1
         self._open()
 
     def limit(self, size: int, files: int) -> None:
-        """Holds from the next rotation on."""
-        self._limit = size
+        """Holds from the next rotation on; a size of 0 or less is no limit."""
+        self._limit = size if size > 0 else 1 << 62
         self._files = files
 
     def write(self, stream: int, done: list[bytes]) -> None:
@@ -100,7 +102,7 @@ class JsonFile:
                 self._append(b"".join(batch))
                 batch, length = [], 0
                 if self._size and self._size + len(line) > self._limit:
-                    self._rotate()
+                    self._make_room()
             batch.append(line)
             length += len(line)
         self._append(b"".join(batch))
@@ -134,6 +136,22 @@ class JsonFile:
                 self._size += written
         except OSError:
             return  # no space, or no file: these lines are lost
+
+    def _make_room(self) -> None:
+        """A reader that is opening the files delays the rotation (it takes microseconds), but not for ever."""
+        try:
+            lock = posix.open(self._path + ".lock", LOCK_FLAGS, 0o600)
+        except OSError:  # no space for an empty file: rotating makes some
+            self._rotate()
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._rotate()
+        except BlockingIOError:
+            if self._size > 2 * self._limit:
+                self._rotate()
+        finally:
+            posix.close(lock)
 
     def _rotate(self) -> None:
         self.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bayplan.supervise.log import timestamp
+from bayplan.supervise.log import LOCK_FLAGS, timestamp
 
 FILE_NAME = "json.log"
 BLOCK = 65536  # bytes that are read at once
@@ -73,23 +74,21 @@ def parse_line(raw: bytes) -> LogLine | None:
 
 
 def _open_all(directory: str) -> list[int]:
-    """Oldest first. Opened from the newest on: a rotation in between then shows a file twice, but hides none."""
+    """Oldest first, of one moment: no rotation happens meanwhile."""
     files: list[int] = []
-    seen: set[int] = set()
-    number = 0
-    while True:
-        path = f"{directory}/{FILE_NAME}" + (f".{number}" if number else "")
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return files
-        inode = os.fstat(descriptor).st_ino
-        if inode in seen:
-            os.close(descriptor)
-        else:
-            files.insert(0, descriptor)
-            seen.add(inode)
-        number += 1
+    try:
+        lock = os.open(f"{directory}/{FILE_NAME}.lock", LOCK_FLAGS, 0o600)
+    except FileNotFoundError:
+        return files  # the container is gone
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while True:
+            path = f"{directory}/{FILE_NAME}" + (f".{len(files)}" if files else "")
+            files.insert(0, os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return files
+    finally:
+        os.close(lock)
 
 
 def _close(files: list[int]) -> None:

@@ -26,7 +26,9 @@ REOPEN = 1.0  # seconds: a terminal that nobody has open reports an error until 
 class Output:
     """Both streams. `attached` is called with each chunk as it came, before it is split into lines."""
 
-    __slots__ = ("_attached", "_ended", "_loop", "_paused", "_rests", "_streams", "driver", "moved", "terminal")
+    __slots__ = (
+        "_attached", "_ended", "_loop", "_paused", "_rests", "_streams", "driver", "moved", "remaining", "terminal",
+    )
 
     def __init__(
         self, loop: Loop, driver: Driver, attached: Callable[[int, bytes], None], ended: Callable[[], None]
@@ -40,6 +42,7 @@ class Output:
         self._paused = False
         self.terminal = -1
         self.moved = False  # whether anything was read since somebody set this to False
+        self.remaining = -1  # bytes that are still taken, once the container has ended; below 0: no end yet
 
     def add(self, descriptor: int, stream: int) -> None:
         """Takes the read end of a pipe, or a terminal's master; from now on it is closed by this object."""
@@ -52,12 +55,12 @@ class Output:
     def open(self) -> bool:
         return bool(self._streams)
 
-    @property
-    def paused(self) -> bool:
-        return self._paused
-
     def pause(self, wanted: bool) -> None:
-        """While paused nothing is read, so that the container waits as it would for a slow terminal."""
+        """While paused nothing is read, so that the container waits as it would for a slow terminal.
+
+        After the container's end there is nobody to wait: the rest is read, and kept for who is slow.
+        """
+        wanted = wanted and self.remaining < 0
         if wanted == self._paused:
             return
         self._paused = wanted
@@ -66,6 +69,14 @@ class Output:
                 self._loop.forget(descriptor)
             else:
                 self._watch(descriptor)
+
+    def expect_end(self, remaining: int) -> None:
+        """The container has ended: what is in the pipes is all there will be, `remaining` bytes at most."""
+        self.remaining = remaining
+        self.moved = True
+        self.pause(False)
+        for descriptor in self._streams:
+            self._watch(descriptor)
 
     def finish(self) -> None:
         """Closes what is still open and logs the unfinished lines."""
@@ -86,7 +97,7 @@ class Output:
             chunk = b""
         if chunk:
             self._take(descriptor, chunk)
-        elif descriptor == self.terminal:
+        elif descriptor == self.terminal and self.remaining < 0:
             self._loop.forget(descriptor)
             self._loop.later(("terminal", descriptor), REOPEN, lambda: self._watch(descriptor))
         else:
@@ -96,6 +107,8 @@ class Output:
 
     def _take(self, descriptor: int, chunk: bytes) -> None:
         self.moved = True
+        if self.remaining >= 0:
+            self.remaining = max(0, self.remaining - len(chunk))
         stream = self._streams[descriptor]
         self._attached(stream, chunk)
         done, self._rests[descriptor] = pieces(self._rests[descriptor] + chunk)

@@ -34,7 +34,7 @@ else:
     import _signal
 
 DRAIN_STEP = 0.2  # seconds without output after which a pipe that somebody still holds is given up
-DRAIN_STEPS = 10  # of these, when it keeps coming
+LAST_BYTES = 2 << 20  # that are read after the end: more than two pipes hold, pipe(7), comes from who outlived it
 PROTECTED = b"-999"  # proc_pid_oom_score_adj(5): killing the monitor saves no memory and loses the exit status
 IGNORED = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT)  # the container is stopped, and then the monitor ends
 
@@ -44,7 +44,7 @@ class Monitor:
 
     __slots__ = (
         "_config", "_control", "_delay", "_ending", "_errors", "_health", "_loop", "_oom_before", "_oom_score",
-        "_output", "_relays", "_resolver", "_restarts", "_settings", "_since", "_stdin", "_steps", "_streak", "_told",
+        "_output", "_relays", "_resolver", "_restarts", "_settings", "_since", "_stdin", "_streak", "_told",
         "_wait_status", "_wakeup",
     )  # fmt: skip
 
@@ -56,7 +56,6 @@ class Monitor:
         self._ending: Ending | None = None
         self._delay = -1.0
         self._restarts, self._streak = config.restarts, config.streak
-        self._steps = 0
         self._errors = 0
         self._told = False  # whether everybody has been told of the end
         self._oom_before = oom_kills(config.oom_file)
@@ -177,7 +176,7 @@ class Monitor:
         self._resolver.close()
         self._relays.hang_up()
         self._stdin.close()
-        self._output.moved = True
+        self._output.expect_end(LAST_BYTES)
         if self._output.open:
             self._drain()
         else:
@@ -185,12 +184,9 @@ class Monitor:
 
     def _drain(self) -> None:
         """Reads on until the pipes are empty, but not for ever: a process that outlives the first one may hold them."""
-        if self._output.paused:
-            self._steps = 0
-        elif not self._output.moved or self._steps >= DRAIN_STEPS:
+        if not self._output.moved or self._output.remaining == 0:
             self._over()
             return
-        self._steps += 1
         self._output.moved = False
         self._loop.later("drain", DRAIN_STEP, self._drain)
 
@@ -233,12 +229,12 @@ class Monitor:
         return True
 
     def _stop(self) -> None:
-        """During the backoff: the user's stop wins."""
+        """During the backoff: the user's stop wins. In the next turn, so that who asks is answered first."""
         if self._loop.pending("restart") and self._is_stopped():
-            self._give_up()
+            self._loop.cancel("restart")
+            self._loop.later("give up", 0, self._give_up)
 
     def _give_up(self) -> None:
-        self._loop.cancel("restart")
         self._delay = -1.0
         self._record()
         self._proceed()
