@@ -24,6 +24,7 @@ from .ruleset import (
     Publication,
     Ruleset,
     bridge_elements,
+    canonical,
     chain_of,
     publication_element,
     read_publications,
@@ -34,7 +35,7 @@ from .ruleset import (
     table_of,
 )
 
-__all__ = ["Bridge", "Publication", "Ruleset", "install", "observe", "publish", "remove", "repair", "unpublish"]
+__all__ = ["Bridge", "Publication", "Ruleset", "canonical", "install", "observe", "publish", "remove", "repair", "unpublish"]
 
 _MAPS = ("addressed", "published")
 _ATTEMPTS = 5
@@ -57,7 +58,7 @@ class _Part(NamedTuple):
 def observe(state: str) -> Ruleset | None:
     """Return what the tables hold; None if there is none, or if rules, chains or sets of it are not as installed.
 
-    A wildcard publication has host_ip "". Raises Kernel, and Unavailable without nf_tables.
+    Publications are as `canonical` makes them. Raises Kernel, and Unavailable without nf_tables.
     """
     with Channel(netlink.NETFILTER) as channel:
         parts = [_observe(channel, state, family) for family in FAMILIES.values()]
@@ -115,7 +116,7 @@ def publish(state: str, publications: Iterable[Publication]) -> None:
 
 def unpublish(state: str, publications: Iterable[Publication]) -> None:
     """Withdraw those that lead where they say; one that is gone, or leads elsewhere by now, is left alone."""
-    wanted = frozenset(publications)
+    wanted = frozenset(map(canonical, publications))
     with Channel(netlink.NETFILTER) as channel:
         present = wanted & _claimed(channel, state, wanted)
         if present:
@@ -153,12 +154,8 @@ def _part_of(wanted: Ruleset, family: Family) -> _Part:
         for each in wanted.bridges
         if subnet_of(each, family)
     )
-    publications = (_plain(each) for each in wanted.publications if publication_element(each)[0] is family)
+    publications = (canonical(each) for each in wanted.publications if publication_element(each)[0] is family)
     return _Part(bridges, frozenset(publications))
-
-
-def _plain(publication: Publication) -> Publication:
-    return publication._replace(host_ip="") if publication.host_ip in ("0.0.0.0", "::") else publication
 
 
 def _rebuilding(state: str, family: Family, want: _Part) -> list[Message]:
@@ -219,7 +216,7 @@ def _grouped(publications: Iterable[Publication]) -> dict[tuple[int, str], list[
 def _claimed(channel: Channel, state: str, wanted: Iterable[Publication]) -> frozenset[Publication]:
     """Return the publications in the kernel that have the same host's address, protocol and port as one of `wanted`."""
     families = {publication_element(each)[0] for each in wanted}
-    keys = {_plain(each)[:3] for each in wanted}
+    keys = {canonical(each)[:3] for each in wanted}
     found: set[Publication] = set()
     for family in families:
         for name in _MAPS:

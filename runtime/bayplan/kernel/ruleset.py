@@ -222,6 +222,12 @@ def publication_element(publication: Publication) -> tuple[Family, str, Element]
     return family, "addressed", Element(host + port, data)
 
 
+def canonical(publication: Publication) -> Publication:
+    """Return it as it will be observed: wildcards as "", addresses in their usual spelling; raises Invalid."""
+    family, name, element = publication_element(publication)
+    return read_publications(family, name, [element]).pop()
+
+
 def read_publications(family: Family, name: str, elements: Iterable[Element]) -> set[Publication]:
     """The reverse of publication_element; what is none of ours is read as protocol "?"."""
     found = set()
