@@ -33,7 +33,7 @@ def foreground(call: Call, state: State, record: Record) -> int:
     if status is None or status.restart_at is not None:
         session.close()
         return status.exit_code if status else _NO_STATUS
-    stop.settle(state, record, remove=record.spec.auto_remove)
+    stop.settle_owned(state, record, remove=record.spec.auto_remove)
     session.cleaned()
     return status.exit_code
 

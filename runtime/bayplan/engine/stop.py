@@ -111,6 +111,13 @@ def _wait_for_release(directory: str) -> None:
         pause = min(pause * 2, 0.05)
 
 
+def settle_owned(state: State, record: Record, *, remove: bool) -> None:
+    """What settle does, for the owner of a run: its monitor holds the lock until the owner has said that all is cleared away."""
+    _clear(state, record)
+    if remove:
+        _remove(state, record, volumes=True)
+
+
 def settle(state: State, record: Record, *, remove: bool) -> None:
     """Clear away what a run has left in the kernel: links, published ports, the cgroup; and all of it where it is to be removed.
 
@@ -129,6 +136,13 @@ def settle(state: State, record: Record, *, remove: bool) -> None:
             _remove(state, record, volumes=True)
     finally:
         os.close(lock)
+
+
+def settle_owned(state: State, record: Record, *, remove: bool) -> None:
+    """`settle` for a run's owner: the monitor holds the container's lock for it until the owner says that it is through."""
+    _clear(state, record)
+    if remove:
+        _remove(state, record, volumes=True)
 
 
 def _clear(state: State, record: Record) -> None:
