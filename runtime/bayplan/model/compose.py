@@ -260,7 +260,7 @@ def _wanted_container(service: _Service, scope: Scope) -> WantedContainer:
     alias = service.key if scope.project else ""
     spec = parse_service(service.name, service.node.value or {}, scope, alias=alias, place=place)
     known = _flag(options, "known", default=bool(spec.image)) and state != "absent"
-    if not spec.image and (known or state == "present"):
+    if not spec.image and (known or state == "present" or "state" not in options):
         raise service.node.wrong("image is missing")
     if not known:
         spec = Container(service.name, "", project=scope.project, service=alias)
