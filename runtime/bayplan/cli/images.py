@@ -122,10 +122,11 @@ def load(call: Call) -> int:
     if source == "-" and os.isatty(0):
         raise Invalid("load: standard input is a terminal; name an archive with --input FILE")
     state = call.state(create=True)
-    from bayplan.engine import archived
+    from bayplan.engine import images as engine
 
-    for name in archived.load(state, source):
-        write(f"Loaded image: {name}")
+    for row in engine.load(state, source):
+        for name in engine.view(state, row).names or (row.id,):
+            write(f"Loaded image: {name}")
     return 0
 
 
@@ -136,10 +137,10 @@ def import_(call: Call) -> int:
     from bayplan.cli.changes import run_config
 
     state = call.state(create=True)
-    from bayplan.engine import archived
+    from bayplan.engine import images as engine
 
     name = call.arguments[1] if len(call.arguments) > 1 else ""
-    write(archived.import_(state, source, name, run=run_config(call.many("change"))))
+    write(engine.import_(state, source, name, run=run_config(call.many("change"))).id)
     return 0
 
 
@@ -147,7 +148,7 @@ def save(call: Call) -> int:
     target = call.text("output", "-")
     if target == "-" and sys.stdout.isatty():
         raise Invalid("save: standard output is a terminal; name an archive with --output FILE")
-    from bayplan.engine import archived
+    from bayplan.engine import images as engine
 
-    archived.save(call.state(), call.arguments, target, format=call.text("format", "docker-archive"))
+    engine.save(call.state(), call.arguments, target, format=call.text("format", "docker-archive"))
     return 0

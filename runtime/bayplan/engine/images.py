@@ -260,13 +260,15 @@ def chosen(loaded: tuple[Any, ...], wanted: str, source: str) -> Any:
     return named[0] if named else loaded[0]
 
 
-def import_(state: State, source: str, reference: str = "") -> ImageRow:
-    """Make an image of one layer from a root file system's archive ("-" is standard input), named `reference` if given."""
+def import_(state: State, source: str, reference: str = "", *, run: Mapping[str, Any] | None = None) -> ImageRow:
+    """Make an image of one layer from a root file system's archive ("-" is standard input), named `reference` if given.
+
+    `run` is the `config` object of its config (Cmd, Env and the like)."""
     from bayplan.engine import archives, clock, pull
 
     names = (parse_reference(reference).canonical,) if reference else ()
     with pull.using(state.root):
-        return record(state, archives.import_rootfs(source, root=state.root, created=clock.now()), names)
+        return record(state, archives.import_rootfs(source, root=state.root, created=clock.now(), run=run), names)
 
 
 def save(state: State, names: tuple[str, ...], path: str, format: str = "docker-archive") -> None:
@@ -277,12 +279,13 @@ def save(state: State, names: tuple[str, ...], path: str, format: str = "docker-
     if path == "-":
         archives.save(wanted, lambda data: _write_all(1, data), root=state.root, format=format)
         return
-    fd = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    part = f"{path}.{os.urandom(4).hex()}.part"  # not to be foreseen, and made anew: no link waits there
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         archives.save(wanted, lambda data: _write_all(fd, data), root=state.root, format=format)
-        os.rename(f"{path}.part", path)
+        os.rename(part, path)
     except BaseException:
-        os.unlink(f"{path}.part")
+        os.unlink(part)
         raise
     finally:
         os.close(fd)
