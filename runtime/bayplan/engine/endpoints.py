@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bayplan.engine import files, networks
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid
-from bayplan.kernel import firewall, links, nameport, ports
+from bayplan.kernel import firewall, links, namesockets, ports
 from bayplan.model.container import Container, Endpoint, Port
 from bayplan.model.image import ImageConfig
 from bayplan.plan import addresses
@@ -197,7 +197,7 @@ def gateway(state: State, leases: tuple[EndpointRow, ...]) -> str:
 
 def answer_names(held: Held, *, netns: int) -> Held:
     """Open what the monitor answers names on, inside the container's namespace."""
-    udp, tcp = nameport.listen(netns=netns)
+    udp, tcp = namesockets.listen(netns=netns)
     return held._replace(dns_udp=(udp,), dns_tcp=(tcp,))
 
 

@@ -1,0 +1,106 @@
+"""A state of its own with a small image, and what a test needs to drive it: requests as every door sends them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bayplan import dispatch
+from bayplan.engine import containers, images, networks, stop
+from bayplan.engine.containers import Record, Run
+from bayplan.engine.state import State, open_state
+from bayplan.model.result import Request, Response
+from bayplan.store import records
+
+RUNTIME = Path(__file__).parents[2] / "runtime"
+APPLETS = ("sh", "true", "false", "sleep", "cat", "ls", "echo", "id", "nc", "httpd", "wget", "nslookup", "mkdir", "touch", "trap", "ip", "kill")
+
+
+def busybox_tree(path: Path) -> None:
+    """A root file system of Debian's static busybox."""
+    (path / "bin").mkdir(parents=True)
+    (path / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (path / "bin/busybox").chmod(0o755)
+    for name in APPLETS:
+        (path / "bin" / name).symlink_to("busybox")
+    (path / "etc").mkdir()
+    (path / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
+    (path / "etc/group").write_text("root:x:0:\napp:x:1000:\n")
+    (path / "seed").mkdir(mode=0o750)
+    (path / "seed/first").write_text("from the image\n")
+    (path / "tmp").mkdir(mode=0o1777)
+
+
+class Lab:
+    """One state root; `close` removes all that it made in the kernel."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = str(root / "state")
+        tree, archive = root / "tree", root / "image.tar"
+        busybox_tree(tree)
+        with tarfile.open(archive, "w") as tar:
+            tar.add(tree, arcname=".")
+        self.archive = str(archive)
+        images.import_(self.state(create=True), self.archive, "lab:1")
+
+    def state(self, *, create: bool = False) -> State:
+        return open_state(self.path, create=create)
+
+    def converge(self, want: dict[str, Any], *, check: bool = False) -> Response:
+        return dispatch.handle(Request("converge", want, check, True, self.path))
+
+    def done(self, want: dict[str, Any]) -> Response:
+        """Converge, and fail the test with the error where there is one."""
+        response = self.converge(want)
+        assert response.error is None, response.error
+        return response
+
+    def record(self, name: str) -> Record:
+        return containers.find(self.state(), name)
+
+    def run(self, name: str) -> Run:
+        return containers.run_of(self.state(), self.record(name).id)
+
+    def directory(self, name: str) -> Path:
+        return Path(self.state().root.container(self.record(name).id))
+
+    def output(self, name: str) -> str:
+        from bayplan.supervise import logs
+
+        return "".join(line.text for line in logs.read_log(str(self.directory(name)), logs.LogQuery()))
+
+    def inside(self, name: str, *argv: str) -> str:
+        return self.command("exec", name, *argv)
+
+    def command(self, *words: str, status: int = 0) -> str:
+        argv = [sys.executable, "-I", "-S", str(RUNTIME / "bayplan/__main__.py"), "--root", self.path, *words]
+        ran = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == status, f"{words}: exit {ran.returncode}: {ran.stderr}"
+        return ran.stdout if status == 0 else ran.stderr
+
+    def wait(self, what: str, condition: Any, seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        state = self.state()
+        for record in containers.all_records(state):
+            stop.remove(state, record, force=True, volumes=True)
+        for row in records.networks(state.records):
+            networks.remove(state, row.name)
+        for directory in Path("/sys/fs/cgroup").glob(f"*/bayplan-{state.id}"):
+            os.rmdir(directory)
+        for directory in Path("/sys/fs/cgroup").glob(f"bayplan-{state.id}"):
+            os.rmdir(directory)
+
+
+def service(*command: str, **more: Any) -> dict[str, Any]:
+    """A service of the lab's image that ends at once when it is told to."""
+    return {"image": "lab:1", "command": list(command) or ["sleep", "1000"], "stop_signal": "SIGKILL", **more}

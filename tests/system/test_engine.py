@@ -1,0 +1,226 @@
+"""Containers converge for real: images, networks, volumes, processes, and the second time nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine_lab import Lab, service
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    found = Lab(tmp_path)
+    yield found
+    found.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def steps(response: object) -> list[tuple[str, str, str]]:
+    return [(step.action, step.kind, step.name) for step in response.steps]  # type: ignore[attr-defined]
+
+
+def test_a_project_comes_up_and_the_second_converge_changes_nothing(lab: Lab) -> None:
+    want = {
+        "name": "web",
+        "services": {
+            "front": service("sh", "-c", "echo ready; sleep 1000", depends_on=["back"], volumes=["data:/data"]),
+            "back": service(),
+        },
+        "volumes": {"data": {}},
+    }
+    first = lab.done(want)
+    assert ("create", "network", "web_default") in steps(first), "the project's network is made"
+    assert ("start", "container", "web-front-1") in steps(first), "the containers are started"
+    assert lab.run("web-front-1").status == "running", "what is declared runs"
+    assert lab.done(want).steps == (), "what was declared is there, so nothing changes"
+
+
+def test_a_published_port_answers_on_the_host_and_names_between_containers(lab: Lab) -> None:
+    port = free_port()
+    page = "mkdir -p /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www"
+    want = {
+        "name": "site",
+        "services": {"web": service("sh", "-c", page, ports=[f"{port}:80"]), "client": service()},
+    }
+    lab.done(want)
+    for host in ("127.0.0.1", "[::1]"):
+        lab.wait("the page is served", lambda host=host: fetch(f"http://{host}:{port}/") == "hello\n")
+    assert lab.inside("site-client-1", "wget", "-q", "-O", "-", "http://web/") == "hello\n", "a service is found by its name"
+
+
+def fetch(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return str(answer.read().decode())
+    except OSError as error:
+        return f"no answer: {error}"
+
+
+def test_a_removed_option_is_removed_and_limits_change_under_the_same_process(lab: Lab) -> None:
+    want = {"services": {"one": service(mem_limit="64m", pids_limit=50), "two": service()}}
+    lab.done(want)
+    before = lab.run("one").pid, lab.run("two").pid
+    want["services"]["one"].pop("pids_limit")
+    want["services"]["one"]["mem_limit"] = "96m"
+    want["services"]["one"]["labels"] = {"tier": "front"}
+    checked = lab.converge(want, check=True)
+    changed = lab.done(want)
+    assert steps(checked) == steps(changed) == [("update", "container", "one")], "a check foretells what a run does"
+    assert (lab.run("one").pid, lab.run("two").pid) == before, "changing limits and labels leaves every process alone"
+    assert "100663296" in lab.inside("one", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null || true")
+    assert lab.done(want).steps == ()
+
+
+def test_a_changed_command_replaces_only_that_container(lab: Lab) -> None:
+    want = {"services": {"one": service(), "two": service()}}
+    lab.done(want)
+    one, two = lab.run("one").pid, lab.run("two").pid
+    want["services"]["one"]["command"] = ["sleep", "2000"]
+    assert steps(lab.done(want)) == [("replace", "container", "one")]
+    assert lab.run("one").pid != one, "another command is another process"
+    assert lab.run("two").pid == two, "the other container is left alone"
+    assert lab.done(want).steps == ()
+
+
+def test_a_replacement_that_does_not_start_leaves_the_old_container_running(lab: Lab) -> None:
+    port = free_port()
+    want = {"services": {"one": service(ports=[f"{port}:80"], volumes=["keep:/keep"])}}
+    lab.done(want)
+    want["services"]["one"]["command"] = ["no-such-program"]
+    response = lab.converge(want)
+    assert response.error is not None and "no-such-program" in response.error[1], response.error
+    assert lab.run("one").status == "running", "the old one runs again"
+    assert lab.record("one").spec.command == ("sleep", "1000"), "and is recorded as it runs"
+    want["services"]["one"]["command"] = ["sh", "-c", "echo broken configuration; exit 3"]
+    response = lab.converge(want)
+    assert response.error is not None and "broken configuration" in response.error[1], "its last output is in the error"
+    assert lab.run("one").status == "running"
+
+
+def test_a_volume_is_filled_from_the_image_once_and_outlives_its_containers(lab: Lab) -> None:
+    want = {"services": {"one": service(volumes=["seeded:/seed"])}}
+    lab.done(want)
+    assert lab.inside("one", "cat", "/seed/first") == "from the image\n"
+    lab.inside("one", "sh", "-c", "echo mine > /seed/first; touch /seed/second")
+    lab.done({"services": {"one": {"x-bayplan": {"state": "absent"}}}})
+    lab.done(want)
+    assert lab.inside("one", "cat", "/seed/first") == "mine\n", "a volume's data stay, and are not filled over"
+    lab.done({"name": "p", "services": {"a": service(volumes=["v:/v"])}, "volumes": {"v": {}}})
+    lab.done({"name": "p", "services": {}, "x-bayplan": {"state": "absent"}})
+    assert "p_v" in lab.command("volume", "ls"), "a project's end keeps its volumes"
+
+
+def test_the_restart_policy_acts_and_a_users_stop_wins(lab: Lab) -> None:
+    lab.done({"services": {"one": service(restart="always")}})
+    first = lab.run("one").pid
+    os.kill(first, signal.SIGKILL)
+    lab.wait("it runs again", lambda: lab.run("one").status == "running" and lab.run("one").pid != first)
+    assert lab.run("one").restarts == 1
+    lab.command("stop", "one")
+    time.sleep(0.5)
+    assert lab.run("one").status == "exited", "what a user stops stays stopped"
+
+
+def test_an_on_failure_policy_stops_after_its_attempts(lab: Lab) -> None:
+    lab.done({"services": {"one": service("sh", "-c", "exit 7", restart="on-failure:2")}})
+    lab.wait("it has given up", lambda: lab.run("one").status == "exited")
+    run = lab.run("one")
+    assert (run.exit_code, run.restarts) == (7, 2), "two further attempts, then it stays down with its own exit code"
+
+
+def test_health_is_checked_and_a_dependent_waits_for_it(lab: Lab) -> None:
+    check = {"test": ["CMD", "cat", "/tmp/well"], "interval": "100ms", "retries": 2, "start_period": "5s", "start_interval": "100ms"}
+    want = {
+        "services": {
+            "db": service("sh", "-c", "sleep 0.5; touch /tmp/well; sleep 1000", healthcheck=check),
+            "app": service(depends_on={"db": {"condition": "service_healthy"}}),
+        }
+    }
+    lab.done(want)
+    assert lab.run("db").health == "healthy", "the dependent was started only when the database was well"
+    lab.inside("db", "sh", "-c", "busybox rm /tmp/well")
+    lab.wait("it is unhealthy", lambda: lab.run("db").health == "unhealthy")
+
+
+def test_drift_is_found_reported_exactly_and_mended(lab: Lab) -> None:
+    from bayplan.kernel import firewall
+
+    port = free_port()
+    want = {"services": {"one": service(ports=[f"{port}:80"]), "two": service()}}
+    lab.done(want)
+    os.kill(lab.run("two").pid, signal.SIGKILL)
+    lab.wait("its end is known", lambda: lab.run("two").status == "exited")
+    firewall.remove(lab.state().id)
+    found = lab.done(want)
+    assert ("start", "container", "two") in steps(found), "the killed container is started"
+    assert {kind for _, kind, _ in steps(found)} == {"container", "firewall"}, "and the flushed table repaired, nothing else"
+    assert lab.done(want).steps == ()
+
+
+def test_a_taken_port_is_a_clear_error_and_nothing_is_left(lab: Lab) -> None:
+    with socket.socket() as holder:
+        holder.bind(("0.0.0.0", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        response = lab.converge({"services": {"one": service(ports=[f"{port}:80"])}})
+    assert response.error is not None and response.error[0] == "conflict" and str(port) in response.error[1], response.error
+    assert lab.command("ps", "-aq") == "", "the container that could not start is not left behind"
+
+
+def test_a_check_on_an_absent_state_creates_nothing(tmp_path: Path) -> None:
+    from bayplan import dispatch
+    from bayplan.model.result import Request
+
+    root = tmp_path / "nothing"
+    want = {"name": "web", "services": {"a": {"image": "lab:1", "command": "true"}}, "networks": {"n": {}}}
+    response = dispatch.handle(Request("converge", want, check=True, root=str(root)))
+    assert response.error is None and response.changed, response.error
+    assert not root.exists(), "looking creates nothing"
+
+
+def test_ports_and_networks_change_in_place(lab: Lab) -> None:
+    first, second = free_port(), free_port()
+    page = "mkdir -p /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www"
+    want = {"services": {"web": service("sh", "-c", page, ports=[f"{first}:80"])}, "networks": {"extra": {}}}
+    lab.done(want)
+    pid = lab.run("web").pid
+    lab.wait("the page is served", lambda: fetch(f"http://127.0.0.1:{first}/") == "hello\n")
+    want["services"]["web"]["ports"] = [f"{second}:80"]
+    want["services"]["web"]["networks"] = {"bridge": {}, "extra": {"aliases": ["www"]}}
+    lab.done(want)
+    assert lab.run("web").pid == pid, "the process was not touched"
+    assert fetch(f"http://127.0.0.1:{second}/") == "hello\n", "the new port leads to it"
+    assert fetch(f"http://127.0.0.1:{first}/") != "hello\n", "the old one no longer"
+    assert "eth1" in lab.inside("web", "ip", "addr"), "it has joined the network"
+    assert lab.done(want).steps == ()
+
+
+def test_secrets_are_files_inside_and_their_change_replaces(lab: Lab) -> None:
+    from base64 import b64encode
+
+    def want(content: bytes) -> dict[str, object]:
+        return {
+            "name": "s",
+            "services": {"one": service(secrets=["key"])},
+            "secrets": {"key": {"file": "./key"}},
+            "x-bayplan": {"files": {"./key": b64encode(content).decode()}},
+        }
+
+    lab.done(want(b"first"))
+    assert lab.inside("s-one-1", "cat", "/run/secrets/key") == "first"
+    changed = lab.done(want(b"second"))
+    assert [(step.action, step.name) for step in changed.steps] == [("replace", "s-one-1")]
+    assert lab.inside("s-one-1", "cat", "/run/secrets/key") == "second"
+    assert "second" not in lab.command("inspect", "s-one-1"), "no secret is shown"
