@@ -29,12 +29,14 @@ def forget(publications: Iterable[Publication]) -> None:
 
     A kernel without this interface tracks nothing that could be deleted: that is no error.
     """
-    ports = {each.host_port for each in publications if each.protocol == "udp"}
-    if not ports:
+    wanted = [each for each in publications if each.protocol == "udp"]
+    if not wanted:
         return
+    ports = {each.host_port for each in wanted}
+    families = {_socket.AF_INET6 if ":" in each.address else _socket.AF_INET for each in wanted}
     doing = "forgetting the old flows of published ports"
     with Channel(netlink.NETFILTER) as channel:
-        for family in (_socket.AF_INET, _socket.AF_INET6):
+        for family in families:
             try:
                 for flow in _flows(channel, family, ports, doing=doing):
                     _delete(channel, flow, doing=doing)

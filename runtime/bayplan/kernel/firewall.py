@@ -55,6 +55,13 @@ class _Part(NamedTuple):
     publications: frozenset[Publication]
 
 
+class _Change(NamedTuple):
+    """The messages that change one family's table, and the ports that lead elsewhere after it."""
+
+    messages: list[Message]
+    publications: frozenset[Publication]
+
+
 def observe(state: str) -> Ruleset | None:
     """Return what the tables hold; None if there is none, or if rules, chains or sets of it are not as installed.
 
@@ -86,14 +93,15 @@ def repair(state: str, wanted: Ruleset) -> None:
     with Channel(netlink.NETFILTER) as channel:
         for attempt in range(_ATTEMPTS):
             try:
-                changes = [each for family in FAMILIES.values() for each in _changes(channel, state, family, wanted)]
-                if changes:
-                    _transact(channel, changes)
+                changes = [_change(channel, state, family, wanted) for family in FAMILIES.values()]
+                messages = [message for change in changes for message in change.messages]
+                if messages:
+                    _transact(channel, messages)
                 break
             except Kernel as error:
                 if error.errno not in _OVERTAKEN or attempt == _ATTEMPTS - 1:
                     raise _explained(error) from error
-    conntrack.forget(wanted.publications)
+    conntrack.forget(publication for change in changes for publication in change.publications)
 
 
 def publish(state: str, publications: Iterable[Publication]) -> None:
@@ -132,20 +140,20 @@ def remove(state: str) -> None:
                 _transact(channel, [nft.delete_table(family.number, table_of(state))])
 
 
-def _changes(channel: Channel, state: str, family: Family, wanted: Ruleset) -> list[Message]:
+def _change(channel: Channel, state: str, family: Family, wanted: Ruleset) -> _Change:
     want = _part_of(wanted, family)
     have = _observe(channel, state, family)
-    if have is None:
-        exists = _exists(channel, state, family)
-        if family.number == nft.IPV6 and not want.bridges:
-            return [nft.delete_table(family.number, table_of(state))] if exists else []
-        return _rebuilding(state, family, want)
     if family.number == nft.IPV6 and not want.bridges:
-        return [nft.delete_table(family.number, table_of(state))]
-    gone = [each for bridge in sorted(have.bridges - want.bridges) for each in _forgetting(state, bridge, family)]
-    new = [each for bridge in sorted(want.bridges - have.bridges) for each in _introducing(state, bridge, family)]
-    withdrawn = _withdrawing(state, have.publications - want.publications)
-    return [*gone, *new, *withdrawn, *_publishing(state, want.publications - have.publications)]
+        gone = have.publications if have else frozenset()
+        exists = _exists(channel, state, family)
+        return _Change([nft.delete_table(family.number, table_of(state))] if exists else [], gone)
+    if have is None:
+        return _Change(_rebuilding(state, family, want), want.publications)
+    messages = [each for bridge in sorted(have.bridges - want.bridges) for each in _forgetting(state, bridge, family)]
+    messages += [each for bridge in sorted(want.bridges - have.bridges) for each in _introducing(state, bridge, family)]
+    messages += _withdrawing(state, have.publications - want.publications)
+    messages += _publishing(state, want.publications - have.publications)
+    return _Change(messages, have.publications ^ want.publications)
 
 
 def _part_of(wanted: Ruleset, family: Family) -> _Part:

@@ -7,7 +7,6 @@ the container's traffic would pay for.
 
 from __future__ import annotations
 
-import _socket
 import errno
 import struct
 
@@ -18,6 +17,7 @@ from . import nftables as nft
 
 _TABLE, _CHAIN = "bayplan-names", "leaving"
 _BEFORE_TRACKING = -300
+_DOING = "leading name queries to the monitor"
 _ADDRESS = bytes((127, 0, 0, 11))
 _SOURCE, _DESTINATION = (12, 0), (16, 2)  # where the address and the port are in their headers
 _CHECKSUMS = {nft.UDP: 6, nft.TCP: 16}
@@ -25,38 +25,19 @@ _CHECKSUMS = {nft.UDP: 6, nft.TCP: 16}
 
 def lead_names(*, netns: int, udp_port: int, tcp_port: int) -> None:
     """Lead 127.0.0.11:53 to the ports on that address; raises Unavailable without nf_tables. Done again, it replaces what it did."""
-    table = (nft.new_table(nft.IPV4, _TABLE), nft.delete_table(nft.IPV4, _TABLE), nft.new_table(nft.IPV4, _TABLE))
     chain = nft.new_chain(nft.IPV4, _TABLE, nft.Chain(_CHAIN, "filter", nft.OUTPUT, _BEFORE_TRACKING))
-    rules = (*_rules(nft.UDP, udp_port), *_rules(nft.TCP, tcp_port))
+    new = [nft.new_table(nft.IPV4, _TABLE, exclusive=True), chain, *_rules(nft.UDP, udp_port), *_rules(nft.TCP, tcp_port)]
     with netlink.Channel(netlink.NETFILTER, netns=netns) as channel:
         try:
-            channel.transact("leading name queries to the monitor", [*table, chain, *rules])
+            channel.transact(_DOING, new)
         except Kernel as error:
+            if error.errno == errno.EEXIST:
+                # Only then: closing a channel that has deleted something waits 16 ms for the kernel to be rid of it.
+                channel.transact(_DOING, [nft.delete_table(nft.IPV4, _TABLE), *new])
+                return
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOENT):
                 raise
             raise Unavailable(f"{error}: this kernel lacks nf_tables; load it, or use the network mode host or none") from error
-
-
-def listen(*, netns: int) -> tuple[int, int]:
-    """Open the sockets that the monitor answers on, UDP's and TCP's, in the namespace of `netns`, and lead port 53 to them.
-
-    Descriptors, closed on exec. The namespace's loopback is up. Raises Kernel, Unavailable.
-    """
-    try:
-        udp, tcp = netlink.inside(netns, _bound)
-    except OSError as error:
-        raise Kernel("opening the name server of a container", error) from error
-    lead_names(netns=netns, udp_port=udp.getsockname()[1], tcp_port=tcp.getsockname()[1])
-    return udp.detach(), tcp.detach()
-
-
-def _bound() -> tuple[_socket.socket, _socket.socket]:
-    udp = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    tcp = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    udp.bind(("127.0.0.11", 0))
-    tcp.bind(("127.0.0.11", 0))
-    tcp.listen(64)
-    return udp, tcp
 
 
 def _rules(protocol: int, port: int) -> tuple[netlink.Message, netlink.Message]:

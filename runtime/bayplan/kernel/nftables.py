@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .netlink import ACK, APPEND, CREATE, Message, attribute, attributes, big, nested, read_text, text
+from .netlink import ACK, APPEND, CREATE, EXCLUSIVE, Message, attribute, attributes, big, nested, read_text, text
 
 INET, IPV4, BRIDGE, IPV6 = 1, 2, 7, 10
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
@@ -87,8 +87,9 @@ class Found(NamedTuple):
 # Tables, chains, rules
 
 
-def new_table(family: int, table: str) -> Message:
-    return _message(_NEWTABLE, family, text(1, table), flags=CREATE)
+def new_table(family: int, table: str, *, exclusive: bool = False) -> Message:
+    """With `exclusive`, a table that is there already refuses the transaction with EEXIST."""
+    return _message(_NEWTABLE, family, text(1, table), flags=CREATE | EXCLUSIVE if exclusive else CREATE)
 
 
 def delete_table(family: int, table: str) -> Message:
