@@ -117,7 +117,9 @@ class Client:
             raise _Broken(_reason(error), _ATTEMPTS_TO_FIND if finding else self._settings.attempts) from error
 
     def _received(self, request: Request, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> Response:
-        headers = {name.lower(): value for name, value in answer.getheaders()}
+        headers: dict[str, str] = {}
+        for name, value in answer.getheaders():  # of one name there may be several, which mean the same as a list
+            headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
         if request.stream and answer.status in (200, 206):
             self._streaming = connection, answer
             return Response(answer.status, headers)

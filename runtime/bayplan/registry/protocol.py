@@ -24,7 +24,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_LIMIT = 5
 _ACCEPT = ", ".join(MANIFEST_TYPES + INDEX_TYPES)
 _PARAMETER = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
-_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*(?:(?<=\s)|,|$)")
 
 T = TypeVar("T")
 
