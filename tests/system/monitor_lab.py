@@ -17,7 +17,7 @@ from bayplan.supervise import client
 from bayplan.supervise.launch import MonitorConfig, MonitorSettings, exec_monitor
 
 RUNTIME = str(Path(__file__).parents[2] / "runtime")
-INTERPRETER = os.path.realpath(sys.executable)
+INTERPRETER = os.environ.get("BAYPLAN_TEST_INTERPRETER") or os.path.realpath(sys.executable)
 PR_SET_CHILD_SUBREAPER = 36
 CONTAINER_ID = "ab" * 32
 

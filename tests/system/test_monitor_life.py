@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from monitor_lab import INTERPRETER, RUNTIME, Container, Lab, eventually
 
-from bayplan.errors import NotFound
+from bayplan.errors import Conflict, NotFound
 from bayplan.supervise import client
 from bayplan.supervise.frames import STDIN
 from bayplan.supervise.launch import HealthCheck, MonitorSettings, write_settings
@@ -56,6 +56,22 @@ def test_a_signal_is_told_from_an_exit_status(lab: Lab) -> None:
     container = lab.start("sleep 1000")
     container.kill(signal.SIGKILL)
     assert ended(container)[:2] == (137, 9)
+
+
+def test_a_signal_is_sent_through_the_monitor_and_to_nobody_after_the_end(lab: Lab, tmp_path: Path) -> None:
+    container = lab.start("trap 'exit 11' USR1; while :; do sleep 0.01; done")
+    client.health(container.path)
+    time.sleep(0.1)
+    client.send_signal(container.path, signal.SIGUSR1)
+    assert ended(container).exit_code == 11
+    waiting = lab.start(
+        "exit 1", name="waiting", settings=restarting("always"), restart_argv=again(tmp_path), streak=10, restarts=10
+    )
+    eventually(lambda: client.read_exit(waiting.path) is not None, "it has ended, and waits for its restart")
+    with pytest.raises(Conflict, match="has ended"):
+        client.send_signal(waiting.path, signal.SIGKILL)
+    (waiting.directory / "stopped").touch()
+    client.notify_stop(waiting.path)
 
 
 def test_a_first_process_that_ended_before_the_monitor_began_is_not_missed(lab: Lab) -> None:

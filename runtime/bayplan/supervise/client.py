@@ -121,6 +121,11 @@ def resize(directory: str, rows: int, columns: int) -> None:
     command(directory, f"resize {rows} {columns}")
 
 
+def send_signal(directory: str, number: int) -> None:
+    """Signals the container's first process, never another one that got its number. Raises as command()."""
+    command(directory, f"signal {number}")
+
+
 def reload(directory: str) -> None:
     """Makes the monitor take what launch.write_settings() wrote. Raises as command()."""
     command(directory, "reload")

@@ -7,6 +7,7 @@ A client sends one line and gets an answer that ends with the connection, unless
                            until what cleans up after the container is through: its end says "all is removed"
     resize ROWS COLUMNS    the terminal's size
     health                 the file `health`: JSON, empty without a health check
+    signal NUMBER          sends a signal to the container's first process, whose number cannot have been given to another
     reload                 takes monitor.settings
     stop                   looks for the file `stopped`: a container that waits for its restart stays down
     ports ITEM...          takes the descriptors sent along, one per ITEM, instead of those of before: `-` only keeps the
@@ -41,13 +42,13 @@ class Control:
     """All connections. The callbacks are the monitor's."""
 
     __slots__ = (
-        "_clients", "_health", "_left", "_listener", "_loop", "_output", "_ports", "_reload", "_status", "_stop",
-        "owner", "owner_cleaned", "stdin",
+        "_clients", "_health", "_left", "_listener", "_loop", "_output", "_ports", "_reload", "_signal", "_status",
+        "_stop", "owner", "owner_cleaned", "stdin",
     )  # fmt: skip
 
     def __init__(
         self, loop: Loop, *, health: Callable[[], bytes], reload: Callable[[], None], stop: Callable[[], None],
-        ports: Ports, left: Callable[[], None],
+        ports: Ports, signal: Callable[[int], None], left: Callable[[], None],
     ) -> None:  # fmt: skip
         self._loop = loop
         self._clients: list[Client] = []
@@ -55,6 +56,7 @@ class Control:
         self._reload = reload
         self._stop = stop
         self._ports = ports
+        self._signal = signal
         self._left = left
         self._status = b""
         self._listener: _socket.socket
@@ -153,6 +155,8 @@ class Control:
         try:
             if verb == "resize" and len(words) == 2:
                 self.stdin.resize(int(words[0]), int(words[1]))
+            elif verb == "signal" and len(words) == 1:
+                self._signal(int(words[0]))
             elif verb == "reload" and not words:
                 self._reload()
             elif verb == "stop" and not words:

@@ -25,7 +25,10 @@ else:
 
 OUTPUT = 4096  # bytes of a probe's output that are kept
 RESULTS = 5
-DEFAULT_SIGNALS = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGCHLD, _signal.SIGPIPE)
+# What a monitor ignores or handles, PIPE and XFSZ by Python's doing: programs expect none of it, execve(2) passes it on.
+DEFAULT_SIGNALS = (
+    _signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGXFSZ,
+)  # fmt: skip
 
 
 def judge(status: str, streak: int, *, failed: bool, early: bool, retries: int) -> tuple[str, int]:

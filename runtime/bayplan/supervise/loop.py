@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 HANGUP = select.EPOLLHUP | select.EPOLLERR
+MOST_EVENTS = 64  # of one turn; the kernel hands out the others first in the next
 PAUSE_AFTER_BUG = 0.05  # seconds: a handler that raises at every event must not eat a processor
 
 
@@ -66,7 +67,7 @@ class Loop:
         """One wait and the handlers that it calls. Bugs in them are reported, and never end the monitor: the
         container's exit status would be lost with it.
         """
-        for descriptor, events in self._epoll.poll(self._patience()):
+        for descriptor, events in self._epoll.poll(self._patience(), MOST_EVENTS):
             handler = self._handlers.get(descriptor)
             if handler is not None:
                 self._guard(handler, events)

@@ -158,7 +158,7 @@ def journal(config: Config) -> Format:
         ("CONTAINER_NAME", config.name),
         ("CONTAINER_TAG", config.log_tag or config.id[:12]),
         ("SYSLOG_IDENTIFIER", config.log_tag or config.id[:12]),
-        *config.log_labels,
+        *((name, value) for name, value in config.log_labels if _is_field(name)),
     ]
     common = "".join(f"{name}={_one_line(value)}\n" for name, value in fields).encode("utf-8", "replace")
 
@@ -187,6 +187,12 @@ def syslog(config: Config) -> Format:
         return head(config.log_facility * 8 + PRIORITY[stream]).encode("utf-8", "replace") + text + end
 
     return message
+
+
+def _is_field(name: str) -> bool:
+    """systemd.journal-fields(7): others are dropped with the whole message, and a leading _ would claim trust."""
+    plain = name.isascii() and name.replace("_", "").isalnum() and name == name.upper()
+    return plain and name[0].isalpha() and len(name) <= 64
 
 
 def _one_line(text: str) -> str:

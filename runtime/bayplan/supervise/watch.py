@@ -62,7 +62,7 @@ class Monitor:
         self._loop = loop = Loop(self._report)
         self._control = Control(
             loop, health=lambda: self._health.state(), reload=self._reload, stop=self._stop, ports=self._ports,
-            left=self._proceed,
+            signal=self._send_signal, left=self._proceed,
         )  # fmt: skip
         self._output = Output(loop, self._driver(), self._control.output, self._drained)
         self._stdin = self._open_stdin()
@@ -145,6 +145,12 @@ class Monitor:
         self._resolver.set(settings)
         if self._wait_status < 0:
             self._health.set(settings.health)
+
+    def _send_signal(self, number: int) -> None:
+        """As long as the process is not reaped, its number is its own."""
+        if self._wait_status >= 0:
+            raise ProcessLookupError("the container has ended")
+        posix.kill(self._config.pid, number)
 
     def _ports(self, ports: list[tuple[int, str, int]], adding: bool) -> None:
         if not adding:
