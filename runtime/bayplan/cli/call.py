@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bayplan.cli.options import Option, Values
 from bayplan.errors import Denied
+from bayplan.model.value import NamedTuple
 
 if TYPE_CHECKING:
     from bayplan.engine.state import State

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
+from bayplan.model.value import NamedTuple
 
 Values = Mapping[str, tuple[str, ...]]
 

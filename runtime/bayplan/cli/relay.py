@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import select
-from typing import NamedTuple
+
+from bayplan.model.value import NamedTuple
 
 _CHUNK = 65536
 _LAST_WORDS = 0.1  # seconds for output that a process that has ended left in its pipes, or that its children go on writing
