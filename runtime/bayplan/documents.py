@@ -65,7 +65,7 @@ def read_definition(
 ) -> dict[str, Any]:
     """The same for a document that somebody else has already read; `yaml11` says that it was read by YAML 1.1's rules."""
     reading = _reading(os.path.abspath(base or "."), environment)
-    document = interpolate_tree(Node(definition, ""), reading.variables.get)
+    document = interpolate(definition, reading.variables)
     document = settled(_resolved(document, reading.base, reading, ()))
     completed = _completed(document, reading, project_directory, project_name)
     if yaml11:
@@ -84,6 +84,12 @@ def with_files(document: Mapping[str, Any], *, base: str, environment: Mapping[s
     if carried:
         extension = found.get("x-bayplan") or {}
         found["x-bayplan"] = {**extension, "files": {**carried, **(extension.get("files") or {})}}
+    return found
+
+
+def interpolate(document: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """`document` with the variables in every text value replaced; Invalid where one is malformed or demanded."""
+    found: dict[str, Any] = interpolate_tree(Node(document, ""), variables.get)
     return found
 
 
@@ -135,7 +141,7 @@ def _file(path: str, reading: Reading, chain: tuple[str, ...]) -> dict[str, Any]
 
     Paths in an included or extended file start at that file; in the project's own files, wherever they lie, at `reading.base`.
     """
-    from bayplan import yaml12
+    from bayplan.model import yaml12  # ruamel.yaml takes 100 ms: only where a file is read
 
     if path in chain or len(chain) > _DEEPEST_INCLUDE:
         raise Invalid(f"reading {path}: files include or extend each other in a circle: {' -> '.join([*chain, path])}")
@@ -143,7 +149,7 @@ def _file(path: str, reading: Reading, chain: tuple[str, ...]) -> dict[str, Any]
     if not isinstance(document, dict):
         raise Invalid(f"reading {path}: a Compose file is a mapping with services")
     try:
-        document = interpolate_tree(Node(document, ""), reading.variables.get)
+        document = interpolate(document, reading.variables)
         document = _rebased(document, os.path.dirname(path), reading.base) if chain else document
         return _resolved(document, os.path.dirname(path), reading, (*chain, path))
     except Invalid as error:

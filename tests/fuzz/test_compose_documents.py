@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bayplan import yaml12
 from bayplan.errors import Invalid
+from bayplan.model import yaml12
 from bayplan.model.compose import parse_declaration
 from bayplan.model.merging import merge, settled
 from bayplan.model.network import network_document, parse_network
@@ -19,7 +19,7 @@ from bayplan.model.volume import parse_volume, volume_document
 SETTINGS = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 _TEXTS = st.one_of(
     st.text(max_size=12),
-    st.sampled_from(["", "80:80", "a:/b", "/x", "./x", "~", "1m", "10s", "a=b", "host", "no", "$x", "[::1]:1:1", "\0", "a\nb", "-1", "sha256:", "x:y:z"]),
+    st.sampled_from(["", "80:80", "a:/b", "/x", "./x", "~", "1m", "10s", "a=b", "host", "no", "$x", "[::1]:1:1", "\0", "a\nb", "-1"]),
 )
 _LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-5, 2**70), st.floats(), _TEXTS)
 _KEYS = st.one_of(
@@ -34,7 +34,9 @@ VALUES = st.recursive(
 )
 _SERVICE = st.dictionaries(st.one_of(st.sampled_from(sorted(COMPOSE_KEYS)), st.text(max_size=4)), VALUES, max_size=5)
 _TOP = {
-    "services": st.one_of(VALUES, st.dictionaries(st.sampled_from(["web", "db", "-"]), _SERVICE.map(lambda s: {"image": "x", **s}), max_size=2)),
+    "services": st.one_of(
+        VALUES, st.dictionaries(st.sampled_from(["web", "db", "-"]), _SERVICE.map(lambda s: {"image": "x", **s}), max_size=2)
+    ),
     "networks": st.one_of(VALUES, st.dictionaries(_TEXTS, VALUES, max_size=2)),
     "volumes": st.one_of(VALUES, st.dictionaries(_TEXTS, VALUES, max_size=2)),
     "secrets": VALUES,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bayplan import documents, yaml12
+from bayplan import documents
 from bayplan.errors import BayplanError, Invalid, NotFound
+from bayplan.model import yaml12
 from bayplan.model.compose import parse_declaration
 
 

@@ -6,7 +6,6 @@ a key is there once, and no tag constructs anything but !reset and !override.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from typing import Any
@@ -28,7 +27,7 @@ def load(text: str, source: str) -> Any:
     """The one document in `text`, which messages call `source`. Raises Invalid."""
     if len(text) > LONGEST_DOCUMENT:
         raise Invalid(f"reading {source}: it is longer than {LONGEST_DOCUMENT} characters")
-    vendored = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_vendor")
+    vendored = f"{__file__.rpartition('/model/')[0]}/_vendor"
     if vendored not in sys.path:
         sys.path.insert(0, vendored)
     try:
