@@ -228,6 +228,7 @@ def _repair_firewall(applying: Applying, name: str) -> None:
     """One repair mends all that is missing; it is idempotent."""
     state = applying.state
     firewall.repair(state.id, firewall.Ruleset(frozenset(networks.bridges(state)), endpoints.all_publications(state)))
+    networks.clear_way(state)
 
 
 _ACTIONS: dict[tuple[str, str], Callable[[Applying, str], None]] = {

@@ -10,7 +10,7 @@ from bayplan.engine import clock
 from bayplan.engine.files import DEFAULT_NETWORK
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
-from bayplan.kernel import firewall, interfaces, links
+from bayplan.kernel import firewall, interfaces, links, obstacles
 from bayplan.model.network import Network, network_document, parse_network
 from bayplan.plan import addresses
 from bayplan.store import records
@@ -100,6 +100,20 @@ def install(state: State, row: NetworkRow) -> None:
     """Make what the network needs in the kernel: the rules first, since the bridge lets loopback addresses in."""
     firewall.install(state.id, bridges(state))
     links.install_bridge(bridge_link(row))
+    clear_way(state)
+
+
+def clear_way(state: State) -> None:
+    """Let our traffic past other tools' firewalls where they reserve room for that; raises Unavailable, naming the chain, where not."""
+    found = obstacles_to(state)
+    if found:
+        obstacles.clear(state.id, found)
+
+
+def obstacles_to(state: State) -> tuple[obstacles.Obstacle, ...]:
+    """The foreign chains that drop what our tables let pass."""
+    rows = records.networks(state.records)
+    return obstacles.observe(state.id, [row.bridge for row in rows], ipv6=any(row.subnet6 for row in rows)) if rows else ()
 
 
 def bridge_link(row: NetworkRow) -> links.BridgeLink:
@@ -135,6 +149,7 @@ def remove(state: State, name: str) -> None:
         firewall.install(state.id, left)
     else:
         firewall.remove(state.id)
+        obstacles.withdraw(state.id)
     remove_tree(state.root.network(row.id), scratch=state.root.staging)
 
 

@@ -172,4 +172,5 @@ def _firewall_drift(state: State, running: list[Record]) -> tuple[str, ...]:
         for each in endpoints.publications(state, record.id, records.endpoints(state.records, container=record.id))
         if there is None or each not in there.publications
     ]
-    return (*missing_bridges, *missing_ports)
+    in_the_way = [f"way past {each}" for each in networks.obstacles_to(state)]
+    return (*missing_bridges, *missing_ports, *in_the_way)

@@ -138,13 +138,6 @@ def settle(state: State, record: Record, *, remove: bool) -> None:
         os.close(lock)
 
 
-def settle_owned(state: State, record: Record, *, remove: bool) -> None:
-    """`settle` for a run's owner: the monitor holds the container's lock for it until the owner says that it is through."""
-    _clear(state, record)
-    if remove:
-        _remove(state, record, volumes=True)
-
-
 def _clear(state: State, record: Record) -> None:
     cgroup.remove(state, record.id)
     endpoints.detach(state, record.id)

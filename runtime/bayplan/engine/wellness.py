@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bayplan.engine import containers
+from bayplan.engine import containers, images, monitor
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import NotFound, Unavailable
@@ -20,11 +20,11 @@ def await_wellness(state: State, record: Record, *, timeout: float) -> None:
 
     Raises Unavailable, with the container's last output, where it ends otherwise or is not well after `timeout` seconds.
     """
-    begun = time.monotonic()
+    begun, checked = time.monotonic(), _is_checked(state, record)
     while True:
         run = containers.run_of(state, record.id)
         passed = time.monotonic() - begun
-        if run.status == "running" and (run.health == "healthy" or (not run.health and passed >= STEADY_SECONDS)):
+        if run.status == "running" and (run.health == "healthy" or (not checked and passed >= STEADY_SECONDS)):
             return
         if run.status == "exited" and run.exit_code == 0:
             return
@@ -59,22 +59,26 @@ def _await(state: State, record: Record, other: Record, dependency: Dependency, 
             return
         if not dependency.required and run.status in ("exited", "dead"):
             return
-        hopeless = _hopeless(run, dependency.condition)
+        hopeless = _hopeless(run, dependency.condition, checked=_is_checked(state, other))
         if hopeless or time.monotonic() > deadline:
             why = hopeless or f"it is {run.health or run.status} after {timeout:.0f} s"
             raise _unwell(state, other, f"{why}; container {record.name} waits for {dependency.condition} of it")
         time.sleep(_PAUSE)
 
 
-def _hopeless(run: containers.Run, condition: str) -> str:
+def _hopeless(run: containers.Run, condition: str, *, checked: bool) -> str:
     """Why the condition will not come true any more, or ""."""
     if run.status in ("exited", "dead") and (run.exit_code or condition == "service_healthy"):
         return f"it ended with exit code {run.exit_code}"
     if condition == "service_healthy" and run.health == "unhealthy":
         return "it is unhealthy"
-    if condition == "service_healthy" and run.status == "running" and not run.health:
+    if condition == "service_healthy" and not checked:
         return "it has no health check"
     return ""
+
+
+def _is_checked(state: State, record: Record) -> bool:
+    return monitor.healthcheck(record.spec, images.config(state, record.image_id)) is not None
 
 
 def _unwell(state: State, record: Record, why: str) -> Unavailable:
