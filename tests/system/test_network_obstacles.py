@@ -61,9 +61,9 @@ def lab() -> Iterator[Lab]:
     made.close()
 
 
-def iptables(lab: Lab, *lines: str) -> None:
+def iptables(lab: Lab, *lines: str, kind: str = "iptables-nft") -> None:
     for line in lines:
-        lab.on_host(lambda line=line: command("iptables-nft", *line.split()))  # type: ignore[misc]
+        lab.on_host(lambda line=line: command(kind, *line.split()))  # type: ignore[misc]
 
 
 def nft(lab: Lab, text: str) -> None:
@@ -96,9 +96,12 @@ def test_a_host_without_other_firewalls_has_no_obstacles(lab: Lab) -> None:
     assert small.passes() == (True, True)
 
 
+@pytest.mark.parametrize("kind", ["iptables-nft", "iptables-legacy"])
 @pytest.mark.parametrize(("lines", "room"), [(DOCKER, "DOCKER-USER"), (UFW, "ufw-user-forward")])
-def test_a_tool_that_reserves_room_gets_marked_rules_there_and_loses_them_again(lab: Lab, lines: tuple[str, ...], room: str) -> None:
-    iptables(lab, *lines)
+def test_a_tool_that_reserves_room_gets_marked_rules_there_and_loses_them_again(
+    lab: Lab, lines: tuple[str, ...], room: str, kind: str
+) -> None:
+    iptables(lab, *lines, kind=kind)
     small = Small(lab)
     found = small.obstacles()
     assert {each.room for each in found} == {room}, "the obstacle is seen, and the room"
@@ -107,11 +110,11 @@ def test_a_tool_that_reserves_room_gets_marked_rules_there_and_loses_them_again(
     assert small.passes() == (True, True), "and is out of the way"
     assert small.obstacles() == (), "which a second look confirms"
     lab.on_host(lambda: obstacles.clear(STATE, found))
-    listed = lab.on_host(lambda: command("iptables-nft", "-S", room))
+    listed = lab.on_host(lambda: command(kind, "-S", room))
     assert listed.count(f"--comment bayplan-{STATE} -j ACCEPT") == 2, f"doing it again adds nothing; the other tool can read it: {listed}"
     assert {each.entering for each in lab.on_host(lambda: obstacles.marks(STATE))} == {True, False}
     lab.on_host(lambda: obstacles.withdraw(STATE))
-    assert "bayplan" not in lab.on_host(lambda: command("iptables-nft", "-S")), "nothing of ours stays"
+    assert "bayplan" not in lab.on_host(lambda: command(kind, "-S")), "nothing of ours stays"
 
 
 def test_what_our_table_forbids_stays_forbidden_behind_the_marked_rules(lab: Lab) -> None:
@@ -148,6 +151,27 @@ def test_a_rule_of_the_administrators_that_lets_us_pass_is_understood(lab: Lab, 
     small = Small(lab)
     assert small.obstacles() == (), "no error where there is no obstacle"
     assert small.passes() == (True, True), "and there is none"
+
+
+@pytest.mark.parametrize(
+    ("lines", "dropped"),
+    [
+        (["-P FORWARD DROP"], True),
+        (["-P FORWARD DROP", "-A FORWARD -i bp1a2b3c+ -j ACCEPT", "-A FORWARD -o bp1a2b3cb0 -j ACCEPT"], False),
+        (["-P FORWARD DROP", "-A FORWARD -i bp1a2b3c+ -j ACCEPT"], True),
+        (["-P FORWARD DROP", "-A FORWARD ! -i wlan0 ! -o wlan0 -j ACCEPT"], True),
+        (["-P FORWARD DROP", "-A FORWARD -p tcp -j ACCEPT", "-A FORWARD -m conntrack --ctstate NEW -j ACCEPT"], True),
+        (["-N mine", "-A FORWARD -g mine", "-A mine -j REJECT --reject-with icmp-port-unreachable"], True),
+        (["-A FORWARD -s 203.0.113.0/24 -j DROP", "-A FORWARD -i wlan+ -j DROP", "-A FORWARD -j LOG --log-prefix DROP"], False),
+    ],
+)
+def test_the_older_iptables_is_understood_and_an_error_names_its_chain(lab: Lab, lines: list[str], dropped: bool) -> None:
+    iptables(lab, *lines, kind="iptables-legacy")
+    found = Small(lab).obstacles()
+    assert bool(found) == dropped
+    if found:
+        with pytest.raises(Unavailable, match=r"iptables-legacy.*bp1a2b3c\*"):
+            lab.on_host(lambda: obstacles.clear(STATE, found))
 
 
 def test_a_drop_of_other_traffic_is_no_obstacle(lab: Lab) -> None:

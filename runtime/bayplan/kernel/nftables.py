@@ -186,8 +186,8 @@ def store_port(offset: int, port: int, *, checksum: int) -> tuple[bytes, bytes]:
     return value, _expression("payload", *where, big(6, 1), big(7, checksum))
 
 
-def equals(value: bytes, *, register: int = 0) -> bytes:
-    return _expression("cmp", big(1, 8 + register), big(2, 0), nested(3, attribute(_VALUE, value)))
+def equals(value: bytes, *, register: int = 0, inverted: bool = False) -> bytes:
+    return _expression("cmp", big(1, 8 + register), big(2, int(inverted)), nested(3, attribute(_VALUE, value)))
 
 
 def in_set(name: str, *, inverted: bool = False) -> bytes:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bayplan.errors import Kernel, Unavailable
 
-from . import netlink
+from . import netlink, xtables
 from . import nftables as nft
 from .netlink import Channel
 from .nftables import Chain, Element, Found
@@ -34,19 +34,22 @@ class Obstacle(NamedTuple):
     chain: str
     by: str
     room: str
+    legacy: bool = False
 
     def __str__(self) -> str:
-        return f"chain {self.chain} of table {_FAMILIES[self.family]} {self.table} drops containers' traffic by {self.by}"
+        table = f"{_FAMILIES[self.family]} {self.table}" + (" (iptables-legacy)" if self.legacy else "")
+        return f"chain {self.chain} of table {table} drops containers' traffic by {self.by}"
 
 
 class Mark(NamedTuple):
-    """A rule of ours in somebody else's chain."""
+    """A rule of ours in somebody else's chain, about packets that enter by our bridges or about those that leave by them."""
 
     family: int
     table: str
     chain: str
     handle: int
     entering: bool
+    legacy: bool = False
 
 
 def observe(state: str, bridges: Iterable[str], *, ipv6: bool = False) -> tuple[Obstacle, ...]:
@@ -56,16 +59,21 @@ def observe(state: str, bridges: Iterable[str], *, ipv6: bool = False) -> tuple[
     """
     names = tuple(bridges)
     with Channel(netlink.NETFILTER) as channel:
-        found = _forward_chains(channel, ipv6=ipv6)
-        return tuple(
-            obstacle for family, name, base, table in found for obstacle in _obstacles_in(family, name, base, table, names, state=state)
-        )
+        found = [each for place in _forward_chains(channel, ipv6=ipv6) for each in _obstacles_in(*place, names)]
+    for family, table in _legacy_tables():
+        if ipv6 or family == nft.IPV4:
+            found += [each._replace(legacy=True) for each in _obstacles_in(family, "filter", "FORWARD", table, names)]
+    return tuple(found)
 
 
 def marks(state: str) -> tuple[Mark, ...]:
     """Return the rules that `clear` has put into other tools' chains."""
     with Channel(netlink.NETFILTER) as channel:
-        return tuple(_marks(channel, state))
+        found = _marks(channel, state)
+    for family, table in _legacy_tables():
+        rules = [each for room in _ROOMS for each in table.rules.get(room, ()) if each.comment == comment_of(state)]
+        found += [Mark(family, "filter", each.chain, 0, _is_entering(each), legacy=True) for each in rules]
+    return tuple(found)
 
 
 def clear(state: str, obstacles: Sequence[Obstacle]) -> None:
@@ -76,7 +84,8 @@ def clear(state: str, obstacles: Sequence[Obstacle]) -> None:
     for obstacle in obstacles:
         if not obstacle.room:
             raise Unavailable(f"{obstacle}; {_remedy(state, obstacle)}")
-    rooms = {(each.family, each.table, each.room) for each in obstacles}
+    _clear_legacy(state, {(each.family, each.room) for each in obstacles if each.legacy})
+    rooms = {(each.family, each.table, each.room) for each in obstacles if not each.legacy}
     with Channel(netlink.NETFILTER) as channel:
         old = [each for each in _marks(channel, state) if (each.family, each.table, each.chain) in rooms]
         changes = [nft.delete_rules(each.family, each.table, each.chain, handle=each.handle) for each in old]
@@ -88,6 +97,9 @@ def clear(state: str, obstacles: Sequence[Obstacle]) -> None:
 
 def withdraw(state: str) -> None:
     """Remove all rules of ours from other tools' chains."""
+    for mark in marks(state):
+        if mark.legacy:
+            xtables.delete(mark.family, mark.chain, comment_of(state), link=_links_of(state), entering=mark.entering)
     with Channel(netlink.NETFILTER) as channel:
         changes = [nft.delete_rules(each.family, each.table, each.chain, handle=each.handle) for each in _marks(channel, state)]
         if changes:
@@ -100,7 +112,7 @@ def comment_of(state: str) -> str:
 
 def _rules(state: str, room: str) -> tuple[nft.Rule, ...]:
     """One rule for what comes from a bridge of the state, one for what goes to it, in the form that iptables-nft writes and reads."""
-    prefix = f"bp{state[:6]}".encode()
+    prefix = _links_of(state).encode()
     return tuple(
         nft.Rule(room, comment_of(state), (nft.meta(key), nft.equals(prefix), nft.counter(), nft.verdict(nft.ACCEPT)))
         for key in (nft.IN_NAME, nft.OUT_NAME)
@@ -112,9 +124,25 @@ def _marks(channel: Channel, state: str) -> list[Mark]:
     for message in _dump(channel, nft.GETRULE):
         rule = nft.read_rule(message)
         if rule.comment == comment_of(state) and rule.chain in _ROOMS:
-            entering = any(name == "meta" and int.from_bytes(fields.get(2, b""), "big") == nft.IN_NAME for name, fields in rule.expressions)
-            found.append(Mark(rule.family, rule.table, rule.chain, rule.handle, entering))
+            found.append(Mark(rule.family, rule.table, rule.chain, rule.handle, _is_entering(rule)))
     return found
+
+
+def _is_entering(rule: Found) -> bool:
+    return any(name == "meta" and int.from_bytes(fields.get(2, b""), "big") == nft.IN_NAME for name, fields in rule.expressions)
+
+
+def _legacy_tables() -> list[tuple[int, Table]]:
+    read = ((family, xtables.read(family)) for family in (nft.IPV4, nft.IPV6))
+    return [(family, table) for family, table in read if table]
+
+
+def _clear_legacy(state: str, rooms: set[tuple[int, str]]) -> None:
+    present = {(each.family, each.chain, each.entering) for each in marks(state) if each.legacy}
+    for family, room in sorted(rooms):
+        for entering in (True, False):
+            if (family, room, entering) not in present:
+                xtables.insert(family, room, comment_of(state), link=_links_of(state), entering=entering)
 
 
 def _forward_chains(channel: Channel, *, ipv6: bool) -> list[tuple[int, str, str, Table]]:
@@ -150,7 +178,7 @@ def _read(channel: Channel, place: tuple[int, str], chains: dict[str, Chain]) ->
     return Table(chains, rules, elements)
 
 
-def _obstacles_in(family: int, name: str, base: str, table: Table, bridges: Sequence[str], *, state: str) -> list[Obstacle]:
+def _obstacles_in(family: int, name: str, base: str, table: Table, bridges: Sequence[str]) -> list[Obstacle]:
     packets = [packet for bridge in bridges for packet in (Packet(bridge, ""), Packet("", bridge, translated=True))]
     found: dict[Dropped, None] = {}
     for packet in packets:
@@ -170,8 +198,13 @@ def _dump(channel: Channel, kind: int) -> list[netlink.Message]:
         raise
 
 
+def _links_of(state: str) -> str:
+    """Return what the names of the state's links begin with (plan/addresses.py)."""
+    return f"bp{state[:6]}"
+
+
 def _remedy(state: str, obstacle: Obstacle) -> str:
-    links = f"bp{state[:6]}"
+    links = _links_of(state)
     if obstacle.table == "firewalld":
         added = "firewall-cmd --permanent --zone=trusted --add-interface=BRIDGE && firewall-cmd --reload"
         return f"give the bridge to a zone that forwards: {added}"
