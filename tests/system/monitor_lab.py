@@ -19,6 +19,7 @@ from bayplan.supervise.launch import MonitorConfig, MonitorSettings, exec_monito
 RUNTIME = str(Path(__file__).parents[2] / "runtime")
 INTERPRETER = os.environ.get("BAYPLAN_TEST_INTERPRETER") or os.path.realpath(sys.executable)
 PR_SET_CHILD_SUBREAPER = 36
+MARK = "BAYPLAN_LAB"  # in the environment of everything that a container starts, so that it can be found and ended
 CONTAINER_ID = "ab" * 32
 
 
@@ -57,8 +58,6 @@ class Container:
         if self.owner is not None:
             self.owner.close()
         if self.poll() is None:
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(self.first_process(), signal.SIGKILL)
             os.kill(self.monitor, signal.SIGKILL)
             os.waitpid(self.monitor, 0)
 
@@ -152,7 +151,7 @@ def _fork(directory: Path, script: str, stdin: int, stdout: int, stderr: int) ->
         os.setsid()
         for number, descriptor in enumerate((stdin, stdout, stderr)):
             os.dup2(descriptor, number)
-        os.execv("/bin/sh", ["/bin/sh", "-c", script])
+        os.execve("/bin/sh", ["/bin/sh", "-c", script], {**os.environ, MARK: f"{directory}/"})
     (directory / "pid.new").write_text(str(pid))
     (directory / "pid.new").rename(directory / "pid")
     return pid
@@ -174,6 +173,10 @@ class Lab:
             session.close()
         for container in self.containers:
             container.destroy()
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"{MARK}={self.directory}/".encode() in environment.read_bytes():
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
 
     def attach(self, container: Container, *, stdin: bool = False) -> client.Session:
         self.sessions.append(client.attach(container.path, stdin=stdin))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -284,3 +285,19 @@ def test_the_monitor_loads_builtin_and_c_modules_only() -> None:
     foreign = {name for name in loaded.stdout.split() if not name.startswith("bayplan")}
     allowed = {"__future__", "_json", "_signal", "_socket", "errno", "fcntl", "marshal", "posix", "select", "time"}
     assert foreign <= allowed, "each further module costs memory in every container's monitor"
+
+
+def test_the_lock_that_says_there_is_a_monitor_lasts_as_long_as_it(lab: Lab, tmp_path: Path) -> None:
+    def locked() -> dict[str, int]:
+        lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return {"lock_fd": lock}
+
+    container = lab.start("read line", stdin=True, sockets=locked)
+    client.replace_ports(container.path, ())
+    with open(tmp_path / "lock") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        container.kill()
+        container.join()
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

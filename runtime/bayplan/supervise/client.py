@@ -5,9 +5,9 @@ from __future__ import annotations
 import _socket
 import os
 import struct
-from typing import NamedTuple
 
 from bayplan.errors import BayplanError, Conflict, Invalid, NotFound, Unavailable
+from bayplan.model.value import NamedTuple
 from bayplan.supervise.frames import CLEANED, EXIT, RESIZE, Broken, frame, take
 
 SOCKET_NAME = "monitor.sock"

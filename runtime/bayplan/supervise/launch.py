@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import marshal
 import os
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bayplan.errors import Kernel
+from bayplan.model.value import NamedTuple
 
 if TYPE_CHECKING:
     import signal as _signal
@@ -81,7 +82,8 @@ class MonitorConfig(NamedTuple):
     dns_udp_fds: tuple[int, ...] = ()  # bound in the container's network namespace
     dns_tcp_fds: tuple[int, ...] = ()  # listening in the container's network namespace
     relays: tuple[tuple[int, str, int], ...] = ()  # (listening TCP socket on ::1, the container's address, port)
-    held_fds: tuple[int, ...] = ()  # sockets that only keep a published port taken
+    held_fds: tuple[int, ...] = ()  # sockets that only keep a published port taken; client.replace_ports() closes them
+    lock_fd: int = -1  # held open and nothing else: a file lock that says "there is a monitor"
 
 
 def encode(config: MonitorConfig) -> bytes:
@@ -151,9 +153,9 @@ def _plain(settings: MonitorSettings) -> dict[str, object]:
 
 def _descriptors(config: MonitorConfig) -> set[int]:
     streams = (config.stdin_fd, config.stdout_fd, config.stderr_fd, config.terminal_fd)
-    sockets = (config.control_fd, config.owner_fd, *config.dns_udp_fds, *config.dns_tcp_fds, *config.held_fds)
-    relays = (relay[0] for relay in config.relays)
-    return {descriptor for descriptor in (*streams, *sockets, *relays) if descriptor >= 0}
+    single = (config.control_fd, config.owner_fd, config.lock_fd)
+    many = (*config.dns_udp_fds, *config.dns_tcp_fds, *config.held_fds, *(relay[0] for relay in config.relays))
+    return {descriptor for descriptor in (*streams, *single, *many) if descriptor >= 0}
 
 
 def _keep_only(kept: set[int]) -> None:

@@ -7,8 +7,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from bayplan.model.value import NamedTuple
 from bayplan.supervise.log import LOCK_FLAGS, timestamp
 
 FILE_NAME = "json.log"

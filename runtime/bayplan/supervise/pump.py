@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-from typing import NamedTuple
 
+from bayplan.model.value import NamedTuple
 from bayplan.supervise.client import ExitStatus, Session, exit_of
 from bayplan.supervise.frames import STDERR, STDIN, STDOUT
 

@@ -71,6 +71,7 @@ class Config:
     dns_tcp_fds: tuple[int, ...]
     relays: tuple[tuple[int, str, int], ...]
     held_fds: tuple[int, ...]
+    lock_fd: int
 
     def __init__(self, fields: dict[str, object]) -> None:
         self.__dict__.update(fields)
