@@ -43,7 +43,7 @@ def image(image: str, **options: Any) -> Commands:
 def container(container: str, **options: Any) -> Commands:
     """Have a container on the host, created, running, stopped or gone."""
     given = _options("container", {"name": container, **options})
-    yield from _converge("container", _translated(lambda: controller.with_files(tasks.container_want(given), find=str)), given)
+    yield from _converge("container", _translated(lambda: controller.container_with_files(given, base=".")), given)
 
 
 @operation()
@@ -64,7 +64,7 @@ def volume(volume: str, **options: Any) -> Commands:
 def stack(**options: Any) -> Commands:
     """Converge the host to a Compose document, in `definition` or in `files` on this machine."""
     given = _options("stack", options)
-    yield from _converge("stack", _translated(lambda: controller.stack_want(given, find=str)), given)
+    yield from _converge("stack", _translated(lambda: controller.stack_want(given, base=".")), given)
 
 
 def _options(kind: str, given: dict[str, Any]) -> dict[str, Any]:

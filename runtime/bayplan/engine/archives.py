@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.engine.pull import Pulled, Resolved, check_image, keep
 from bayplan.errors import Invalid, NotFound
@@ -35,6 +35,7 @@ from bayplan.model.image import (
     parse_manifest,
 )
 from bayplan.model.reference import parse_reference
+from bayplan.model.value import NamedTuple
 from bayplan.store import archive, blobs, codecs, staging, tar, workers
 from bayplan.store.archive import Members
 from bayplan.store.ingest import ingest, is_complete

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from bayplan.engine import clock, endpoints, images, volumes
 from bayplan.engine.state import State
@@ -14,6 +13,7 @@ from bayplan.model.container import Container, File, Mount
 from bayplan.model.image import ImageConfig
 from bayplan.model.scope import Scope
 from bayplan.model.service import parse_service, service_document
+from bayplan.model.value import NamedTuple
 from bayplan.model.volume import Volume
 from bayplan.plan.bundle import arguments, file_path
 from bayplan.store import locks, records, status
@@ -143,8 +143,10 @@ def run_of(state: State, container_id: str, *, boot: str = "") -> Run:
     if status.process_alive(started, boot):
         return Run("running", started.pid, 0, health, False, since, "", started.restarts, monitored)
     ended = status.read_exit(directory)
-    if monitored:
-        return Run("restarting" if ended else "running", started_at=since, restarts=started.restarts, monitored=True)
+    if monitored and ended is None:
+        return Run("running", started_at=since, restarts=started.restarts, monitored=True)
+    if monitored and ended and ended.restart_at:
+        return Run("restarting", 0, ended.exit_code, "", False, since, ended.finished_at, started.restarts, monitored=True)
     if ended is None:
         return Run("dead" if started.boot_id == boot else "exited", 0, 255, "", False, since, "", started.restarts)
     return Run("exited", 0, ended.exit_code, "", ended.oom_killed, since, ended.finished_at, started.restarts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from bayplan.engine import adjust, clean, containers, endpoints, images, networks, replace, start, stop, volumes, wellness
 from bayplan.engine.observe import observe
@@ -16,6 +15,7 @@ from bayplan.model.declaration import Declaration, WantedContainer, WantedImage,
 from bayplan.model.host import Host
 from bayplan.model.names import image_key
 from bayplan.model.result import Request, Response, Step
+from bayplan.model.value import NamedTuple
 from bayplan.plan.converge import Planned, plan
 from bayplan.plan.difference import settled_spec
 from bayplan.plan.networks import settled_network

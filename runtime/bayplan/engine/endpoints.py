@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from bayplan.engine import files, networks
 from bayplan.engine.state import State
@@ -11,6 +10,7 @@ from bayplan.errors import Conflict, Invalid
 from bayplan.kernel import firewall, links, namesockets, ports
 from bayplan.model.container import Container, Endpoint, Port
 from bayplan.model.image import ImageConfig
+from bayplan.model.value import NamedTuple
 from bayplan.plan import addresses
 from bayplan.store import records, status
 from bayplan.store.records import EndpointRow, NetworkRow, PortRow

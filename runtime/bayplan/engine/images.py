@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.model.digest import parse_digest
 from bayplan.model.image import ImageConfig, parse_image_config
 from bayplan.model.reference import parse_reference
+from bayplan.model.value import NamedTuple
 from bayplan.store import records
 from bayplan.store.records import ImageRow
 

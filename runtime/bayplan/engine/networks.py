@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.engine import clock
 from bayplan.engine.files import DEFAULT_NETWORK
@@ -12,6 +12,7 @@ from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.kernel import firewall, interfaces, links, obstacles
 from bayplan.model.network import Network, network_document, parse_network
+from bayplan.model.value import NamedTuple
 from bayplan.plan import addresses
 from bayplan.store import records
 from bayplan.store.records import NetworkRow

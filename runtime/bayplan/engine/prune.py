@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bayplan.engine import containers as container_engine
 from bayplan.engine import networks as network_engine
 from bayplan.engine import stop
@@ -12,6 +10,7 @@ from bayplan.engine.files import DEFAULT_NETWORK
 from bayplan.engine.state import State
 from bayplan.errors import Conflict
 from bayplan.model.reference import parse_reference
+from bayplan.model.value import NamedTuple
 from bayplan.store import records, sweep
 
 Pairs = tuple[tuple[str, str], ...]

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
 from bayplan.model.digest import Digest
@@ -22,6 +21,7 @@ from bayplan.model.image import (
     parse_platform,
 )
 from bayplan.model.reference import Reference
+from bayplan.model.value import NamedTuple
 from bayplan.registry.http import Settings
 from bayplan.registry.protocol import Access
 from bayplan.registry.remote import Remote, ask

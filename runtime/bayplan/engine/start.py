@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import time
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from bayplan.engine import cgroup, endpoints, files, fill, filters, images, monitor, sources
 from bayplan.engine.containers import Record
@@ -20,6 +20,7 @@ from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Un
 from bayplan.kernel import cgroups, linux, sandbox
 from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 from bayplan.model.runtime import config_document
+from bayplan.model.value import NamedTuple
 from bayplan.plan import bundle
 from bayplan.store import locks, records, status
 from bayplan.store.status import Started

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
 
+from bayplan.model.value import NamedTuple
 from bayplan.store import records
 from bayplan.store.root import StateRoot
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.engine import clock
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
+from bayplan.model.value import NamedTuple
 from bayplan.model.volume import Volume, parse_volume, volume_document
 from bayplan.plan.bundle import Source
 from bayplan.store import records

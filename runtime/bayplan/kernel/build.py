@@ -7,7 +7,6 @@ import _thread
 import errno
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from bayplan.errors import BayplanError, Invalid, NotFound
 from bayplan.kernel import linux, namespaces, paths, process, rootfs, users
@@ -15,6 +14,7 @@ from bayplan.kernel.cgroups import Cgroup, join
 from bayplan.kernel.rootfs import Step
 from bayplan.kernel.wire import send_ready
 from bayplan.model.runtime import Config, Process
+from bayplan.model.value import NamedTuple
 
 _IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 

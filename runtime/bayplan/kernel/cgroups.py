@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import NamedTuple
 
 from bayplan.errors import Kernel, Unavailable
 from bayplan.kernel import device_filter, limits, linux
 from bayplan.model.runtime import DeviceRule, Resources
+from bayplan.model.value import NamedTuple
 
 ROOT = "/sys/fs/cgroup"
 _ALWAYS_V1 = ("memory", "cpu", "cpuacct", "pids", "devices")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from bayplan.errors import Kernel, NotFound, Unavailable
+from bayplan.model.value import NamedTuple
 
 from . import conntrack, netlink
 from . import nftables as nft

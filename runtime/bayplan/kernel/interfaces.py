@@ -5,7 +5,8 @@ from __future__ import annotations
 import _socket
 import struct
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from bayplan.model.value import NamedTuple
 
 from . import netlink, sysctls
 from .links import ADDRESS, GETLINK, INFO, INFO_KIND, IPV4, IPV6, LINK, MASTER, MTU, NAME, UP, Attachment, BridgeLink

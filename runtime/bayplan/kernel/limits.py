@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
 from bayplan.model.runtime import DeviceRule, Resources
+from bayplan.model.value import NamedTuple
 
 _TYPES = {"a": "a", "b": "b", "c": "c", "u": "c"}
 

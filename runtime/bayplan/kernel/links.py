@@ -9,9 +9,9 @@ import _socket
 import errno
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bayplan.errors import Invalid, Kernel
+from bayplan.model.value import NamedTuple
 
 from . import netlink, sysctls
 from .netlink import CREATE, EXCLUSIVE, REPLACE, Channel, Message, attribute, nested, number, text

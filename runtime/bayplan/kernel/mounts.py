@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from bayplan.errors import Invalid, Kernel, NotFound, Unavailable
 from bayplan.kernel import linux, paths
 from bayplan.model.runtime import Mount
+from bayplan.model.value import NamedTuple
 
 _SET = {
     "ro": linux.MS_RDONLY,

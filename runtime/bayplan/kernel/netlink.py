@@ -14,9 +14,10 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from bayplan.errors import Kernel, Unavailable
+from bayplan.model.value import NamedTuple
 
 from .linux import CLONE_NEWNET, setns
 

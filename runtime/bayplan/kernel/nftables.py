@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+
+from bayplan.model.value import NamedTuple
 
 from .netlink import ACK, APPEND, CREATE, EXCLUSIVE, Message, attribute, attributes, big, nested, read_text, text
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from bayplan.errors import Kernel, Unavailable
+from bayplan.model.value import NamedTuple
 
 from . import netlink, xtables
 from . import nftables as nft

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
 
 from bayplan.errors import Kernel, NotFound
 from bayplan.kernel import linux
+from bayplan.model.value import NamedTuple
 
 
 class Handle(NamedTuple):

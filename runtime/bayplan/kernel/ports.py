@@ -11,9 +11,9 @@ import errno
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from bayplan.errors import Conflict, Denied, Invalid, Kernel
+from bayplan.model.value import NamedTuple
 
 from .ruleset import Publication
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from bayplan.errors import Denied, Invalid, NotFound
 from bayplan.kernel import linux
@@ -13,6 +12,7 @@ from bayplan.kernel.rootfs import Step
 from bayplan.kernel.users import Identity
 from bayplan.model.capabilities import NAMES, mask
 from bayplan.model.runtime import Process, Rlimit
+from bayplan.model.value import NamedTuple
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RLIMITS = (

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple, Union
+from typing import Union
 
 from bayplan.errors import Kernel
 from bayplan.kernel import linux, mounts, paths
 from bayplan.model.runtime import Config, Device, Mount
+from bayplan.model.value import NamedTuple
 
 _DEVICES = (
     Device("/dev/null", "c", 1, 3),

@@ -10,9 +10,9 @@ from __future__ import annotations
 import _socket
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
+from bayplan.model.value import NamedTuple
 
 from . import nftables as nft
 from .nftables import IPV4, IPV6, Chain, Element, Rule, Set

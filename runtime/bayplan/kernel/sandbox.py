@@ -18,7 +18,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from bayplan.errors import BayplanError
 from bayplan.kernel import build, linux, mounts, namespaces, process, trampoline
@@ -27,6 +27,7 @@ from bayplan.kernel.pids import open_pidfd
 from bayplan.kernel.rootfs import Rootfs, Step
 from bayplan.kernel.wire import decode_error, receive, send_error
 from bayplan.model.runtime import Config, Process
+from bayplan.model.value import NamedTuple
 
 Child = Callable[[_socket.socket], None]
 

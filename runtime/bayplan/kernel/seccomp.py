@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
 from bayplan.kernel.seccomp_table import ALLOWED, BY_CAPABILITY, NEWEST, NUMBERS
 from bayplan.model.runtime import Seccomp
+from bayplan.model.value import NamedTuple
 
 _ARCHITECTURES = {  # machine -> the names of its own and of its 32-bit entry
     "x86_64": ("x86_64", "i386"),

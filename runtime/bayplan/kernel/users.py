@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from bayplan.errors import Invalid, NotFound
 from bayplan.kernel import paths
 from bayplan.model.runtime import User
+from bayplan.model.value import NamedTuple
 
 _LARGEST = 1 << 20
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to setuid's family

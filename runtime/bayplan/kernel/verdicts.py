@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+
+from bayplan.model.value import NamedTuple
 
 from . import nftables as nft
 from .netlink import attributes, read_text

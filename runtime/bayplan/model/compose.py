@@ -11,7 +11,7 @@ Beside the Compose Specification's keys, `x-bayplan` says how the document is to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.model import files, names, units
 from bayplan.model.container import Container
@@ -20,6 +20,7 @@ from bayplan.model.network import parse_network
 from bayplan.model.node import Node
 from bayplan.model.scope import Content, Scope
 from bayplan.model.service import COMPOSE_KEYS, parse_service
+from bayplan.model.value import NamedTuple
 from bayplan.model.volume import Volume, parse_volume
 
 _TOP = ("name", "version", "services", "networks", "volumes", "secrets", "configs", "include", "x-bayplan")

@@ -6,7 +6,9 @@ Mappings are tuples of pairs sorted by key, so that two equal declarations are e
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Optional
+
+from bayplan.model.value import NamedTuple
 
 Pairs = tuple[tuple[str, str], ...]
 

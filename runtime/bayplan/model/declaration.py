@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bayplan.model.container import Container
 from bayplan.model.network import Network
+from bayplan.model.value import NamedTuple
 from bayplan.model.volume import Volume
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
+from bayplan.model.value import NamedTuple
 
 _HEX_DIGITS = {"sha256": 64, "sha512": 128}
 _HEX = re.compile(r"[0-9a-f]+\Z")

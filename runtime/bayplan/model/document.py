@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from bayplan.errors import Invalid
 from bayplan.model.container import Pairs
+from bayplan.model.value import NamedTuple
 
 _STRING_LIMIT = 1 << 20
 _COUNT_LIMIT = 10_000

@@ -7,12 +7,11 @@ raises Invalid, with bounds on every size and count.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bayplan.errors import Invalid
 from bayplan.model.container import Healthcheck, Pairs
 from bayplan.model.digest import Digest, parse_digest
 from bayplan.model.document import Fields, load_object
+from bayplan.model.value import NamedTuple
 
 MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 16 << 20

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from bayplan.model.merging import Override
 from bayplan.model.node import Node
+from bayplan.model.value import NamedTuple
 
 Lookup = Callable[[str], Optional[str]]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.errors import Invalid
+from bayplan.model.value import NamedTuple
 
 
 class Override(NamedTuple):

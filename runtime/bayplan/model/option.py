@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Union
+from typing import Optional, Union
+
+from bayplan.model.value import NamedTuple
 
 
 class Option(NamedTuple):

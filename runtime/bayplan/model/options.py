@@ -7,10 +7,11 @@ parsed where every Compose document is.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from bayplan.model.container_options import SERVICE
 from bayplan.model.option import Option
+from bayplan.model.value import NamedTuple
 
 ROOT = Option("root", "str", "The state directory on the host. Another one is another, independent set of everything.", default="/var/lib/bayplan")
 NAMES = Option("names", "list", "Names of what to tell about; all if left out.", elements="str", aliases=("name",))

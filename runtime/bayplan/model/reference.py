@@ -9,10 +9,10 @@ component is a registry, and what an absent one means, is Docker's convention.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
 from bayplan.model.digest import Digest, parse_digest
+from bayplan.model.value import NamedTuple
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"

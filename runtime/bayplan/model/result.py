@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.errors import Invalid
+from bayplan.model.value import NamedTuple
 
 DEFAULT_ROOT = "/var/lib/bayplan"
 

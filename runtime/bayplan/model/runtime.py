@@ -13,9 +13,10 @@ table is meant. `bayplan.init` and `bayplan.profile`-like settings of the engine
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from bayplan.errors import Invalid
+from bayplan.model.value import NamedTuple
 
 OCI_VERSION = "1.2.0"
 USER_ANNOTATION = "bayplan.user"

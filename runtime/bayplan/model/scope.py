@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from bayplan.model.node import Node
+from bayplan.model.value import NamedTuple
 
 
 class Content(NamedTuple):

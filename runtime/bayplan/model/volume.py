@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.model.environment import parse_pairs
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
+from bayplan.model.value import NamedTuple
 
 _KEYS = ("name", "driver", "driver_opts", "labels", "external", "x-bayplan")
 _OPTIONS = ("type", "o", "device")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
 from bayplan.model.container import Container, File, Limits, Mount
@@ -23,6 +22,7 @@ from bayplan.model.runtime import (
     User,
 )
 from bayplan.model.runtime import Mount as OciMount
+from bayplan.model.value import NamedTuple
 from bayplan.plan import privileges
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from bayplan.errors import Conflict, NotFound
 from bayplan.model.container import Container
@@ -11,6 +10,7 @@ from bayplan.model.declaration import WantedContainer
 from bayplan.model.host import HaveContainer, Host
 from bayplan.model.names import image_key
 from bayplan.model.result import Step
+from bayplan.model.value import NamedTuple
 from bayplan.plan import privileges
 from bayplan.plan.difference import Change, container_changes, describe, is_in_place, settled_spec
 from bayplan.plan.order import sharing

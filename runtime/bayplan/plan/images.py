@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from bayplan.errors import Conflict, NotFound
 from bayplan.model.declaration import Declaration, WantedImage
 from bayplan.model.host import HaveImage, Host
 from bayplan.model.names import image_key
 from bayplan.model.result import Step
+from bayplan.model.value import NamedTuple
 from bayplan.plan.containers import Decision
 
 

@@ -11,11 +11,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bayplan.errors import Denied, Invalid, Unavailable
 from bayplan.model.document import load_object
 from bayplan.model.secret import Secret
+from bayplan.model.value import NamedTuple
 from bayplan.registry.protocol import Credential
 
 _FILE_LIMIT = 4 << 20

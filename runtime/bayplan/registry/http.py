@@ -15,10 +15,11 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from bayplan.errors import Invalid, Unavailable
+from bayplan.model.value import NamedTuple
 from bayplan.registry.protocol import Request, Response
 
 T = TypeVar("T")

@@ -7,10 +7,11 @@ Source: containers-registries.conf(5). Its TOML is a small one, which is read he
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Union
+from typing import Union
 
 from bayplan.errors import Denied, Invalid
 from bayplan.model.reference import Reference
+from bayplan.model.value import NamedTuple
 
 _LIMIT = 1 << 20
 _KEY = r'[A-Za-z0-9_-]+|"[^"\\\n]*"|\'[^\'\n]*\''

@@ -11,13 +11,14 @@ import base64
 import json
 import re
 from collections.abc import Generator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from bayplan.errors import BayplanError, Denied, Invalid, NotFound, Unavailable
 from bayplan.model.digest import Digest, parse_digest
 from bayplan.model.image import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES
 from bayplan.model.secret import Secret
+from bayplan.model.value import NamedTuple
 
 TOKEN_LIMIT = 1 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)

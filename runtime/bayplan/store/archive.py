@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from bayplan.errors import Invalid, NotFound
+from bayplan.model.value import NamedTuple
 from bayplan.store import codecs, tar
 
 _CHUNK = 1 << 20

@@ -18,11 +18,12 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from bayplan import errors
 from bayplan.errors import BayplanError, Invalid, Kernel
 from bayplan.model.digest import Digest
+from bayplan.model.value import NamedTuple
 from bayplan.store import codecs
 from bayplan.store.tar import Stream
 from bayplan.store.unpack import apply

@@ -10,9 +10,9 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from bayplan.errors import Conflict, Invalid, Unavailable
+from bayplan.model.value import NamedTuple
 
 SCHEMA = 1
 BUSY_MILLISECONDS = 30_000

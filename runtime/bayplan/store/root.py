@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from bayplan.model.digest import Digest
+from bayplan.model.value import NamedTuple
 
 _DIRECTORIES = (
     "blobs",

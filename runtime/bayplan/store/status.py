@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, NamedTuple
+from typing import Any
+
+from bayplan.model.value import NamedTuple
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STATUS_LIMIT = 1 << 20
@@ -30,10 +32,13 @@ class Started(NamedTuple):
 
 
 class Exit(NamedTuple):
+    """How a run ended; restart_at is when the monitor starts it again, "" where it stays down."""
+
     exit_code: int
     oom_killed: bool
     started_at: str
     finished_at: str
+    restart_at: str = ""
 
 
 def boot_id() -> str:
@@ -72,6 +77,7 @@ def read_exit(directory: str) -> Exit | None:
         bool(document.get("oom_killed")),
         str(document.get("started_at", "")),
         str(document.get("finished_at", "")),
+        str(document.get("restart_at") or ""),
     )
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from bayplan.errors import Invalid
+from bayplan.model.value import NamedTuple
 from bayplan.store import tar
 from bayplan.store.tar import Entry, Stream
 from bayplan.store.trees import remove_tree

@@ -11,10 +11,11 @@ import signal
 import struct
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from bayplan import errors
 from bayplan.errors import BayplanError, Kernel
+from bayplan.model.value import NamedTuple
 
 _COUNTER = struct.Struct("q")
 _TICK_SECONDS = 0.1
