@@ -143,6 +143,8 @@ def run_of(state: State, container_id: str, *, boot: str = "") -> Run:
     if status.process_alive(started, boot):
         return Run("running", started.pid, 0, health, False, since, "", started.restarts, monitored)
     ended = status.read_exit(directory)
+    if status.read_started(directory) != started:  # its next run has begun meanwhile, and perhaps ended: the two do not belong together
+        return run_of(state, container_id, boot=boot)
     if monitored and ended is None:
         return Run("running", started_at=since, restarts=started.restarts, monitored=True)
     if monitored and ended and ended.restart_at:
