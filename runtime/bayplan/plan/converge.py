@@ -44,11 +44,12 @@ def plan(want: Declaration, have: Host, *, predict: bool = False) -> Planned:
     if missing and not predict:
         raise NotFound(missing[0])
     check_claims(staying)
+    networks.check_addresses({name: spec for name, spec in staying.items() if name in have.containers or name in known}, want, have)
     steps = (
         *fetched.steps,
         *images.tags(want, have, fetched.ids),
         *volumes.volume_steps(want, have),
-        *networks.network_steps(want, have, staying),
+        *networks.network_steps(want, have),
         *_container_steps(decisions, order),
         *(Step("repair", "firewall", name, ("it is missing in our tables",)) for name in have.firewall_drift),
         *networks.network_removals(want, have, staying),

@@ -23,20 +23,20 @@ def network_changes(have: Network, want: Network) -> tuple[Change, ...]:
     return tuple(Change(key, old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key))
 
 
-def network_steps(want: Declaration, have: Host, specs: Mapping[str, Container]) -> tuple[Step, ...]:
-    """Create, repair, update and replace. `specs` are the containers that will be there.
+def network_steps(want: Declaration, have: Host) -> tuple[Step, ...]:
+    """Create, repair, update and replace.
 
     replace makes the network anew under its name while every container on it runs on: each is disconnected and connected
-    again with its aliases and static addresses, so Conflict where such an address is not in the new subnet.
+    again with its aliases and static addresses.
     """
     steps: list[Step] = []
     for wanted in want.networks:
         if wanted.state == "present":
-            steps.extend(_present(wanted, want.project, have, specs))
+            steps.extend(_present(wanted, want.project, have))
     return tuple(steps)
 
 
-def _present(wanted: WantedNetwork, project: str, have: Host, specs: Mapping[str, Container]) -> tuple[Step, ...]:
+def _present(wanted: WantedNetwork, project: str, have: Host) -> tuple[Step, ...]:
     name, there = wanted.spec.name, have.networks.get(wanted.spec.name)
     if there is None and wanted.external:
         if name == BUILT_IN:
@@ -53,7 +53,6 @@ def _present(wanted: WantedNetwork, project: str, have: Host, specs: Mapping[str
     why = tuple(describe(change) for change in changes)
     if all(change.key in _IN_PLACE for change in changes):
         return (Step("update", "network", name, why), *repair)
-    _check_addresses(wanted.spec, specs)
     return (Step("replace", "network", name, why),)
 
 
@@ -66,17 +65,35 @@ def settled_network(have: Network, wanted: WantedNetwork, *, project: str) -> Ne
     raise Conflict(f"declaring network {have.name} in project {project}: it exists and belongs to {owner}; declare it external")
 
 
-def _check_addresses(network: Network, specs: Mapping[str, Container]) -> None:
-    from ipaddress import ip_address, ip_network  # 10 ms: only where a network is made anew
-
+def check_addresses(specs: Mapping[str, Container], want: Declaration, have: Host) -> None:
+    """Raise Conflict where a container that will be there has a static address that its network will not hold."""
+    known = {each.spec.name for each in want.networks} | set(have.networks)
     for name, spec in specs.items():
-        for endpoint in spec.networks:
-            for address, subnet in ((endpoint.ipv4_address, network.subnet), (endpoint.ipv6_address, network.subnet6)):
-                if endpoint.network == network.name and address and (not subnet or ip_address(address) not in ip_network(subnet)):
+        for endpoint in (each for each in spec.networks if each.network in known):
+            static = tuple(filter(None, (endpoint.ipv4_address, endpoint.ipv6_address)))
+            subnets = _subnets(endpoint.network, want, have) if static else ()
+            for address in static:
+                if not _holds(subnets, address):
                     raise Conflict(
-                        f"making network {network.name} anew: container {name} has the static address {address}, which is not in "
-                        f"{subnet or 'a declared subnet'}; change one of them"
+                        f"connecting container {name}: the static address {address} is not in network {endpoint.network}, which has "
+                        f"{' and '.join(subnets) or 'no declared subnet'}; change one of them"
                     )
+
+
+def _subnets(name: str, want: Declaration, have: Host) -> tuple[str, ...]:
+    """What the network will have: as it is, where its subnets are not declared anew."""
+    there = have.networks.get(name)
+    declared = next((each.spec for each in want.networks if each.spec.name == name and not each.external), None)
+    kept = there is not None and (declared is None or (declared.subnet, declared.subnet6) == (there.spec.subnet, there.spec.subnet6))
+    if there is not None and kept:
+        return tuple(filter(None, (there.subnet or there.spec.subnet, there.spec.subnet6)))
+    return (*filter(None, (declared.subnet, declared.subnet6)),) if declared else ()
+
+
+def _holds(subnets: tuple[str, ...], address: str) -> bool:
+    from ipaddress import ip_address, ip_network  # 10 ms: only where a static address is declared
+
+    return any(ip_address(address) in ip_network(subnet) for subnet in subnets)
 
 
 def network_removals(want: Declaration, have: Host, specs: Mapping[str, Container]) -> tuple[Step, ...]:
