@@ -10,16 +10,32 @@ from typing import Any
 
 from bayplan.dispatch import handle
 from bayplan.errors import BayplanError
-from bayplan.model.result import Response, parse_request, response_document
+from bayplan.model.result import Request, Response, parse_request, response_document
+
+SECTIONS = {"container": "services", "network": "networks", "volume": "volumes"}
 
 
-def run_task(document: object) -> dict[str, Any]:
-    """Run one request. The result has `changed`, `steps`, `result`, `warnings`, `diff` where asked, `failed` and `msg` on an error."""
+def run_task(document: dict[str, Any]) -> dict[str, Any]:
+    """Run one request. The result has `changed`, `steps`, `result`, `warnings`, `diff` where asked, `failed` and `msg` on an error.
+
+    A request may `tell` a kind: then `result` says what is there afterwards of the one resource that it declares.
+    """
+    kind = document.pop("tell", "")
     try:
         request = parse_request(document)
     except BayplanError as error:
         return {"failed": True, "changed": False, "msg": str(error)}
-    return task_result(handle(request), diff=request.diff)
+    response = handle(request)
+    if kind and not response.error:
+        told = handle(Request("info", {"kind": kind, "names": _declared(request, kind)}, root=request.root))
+        response = response._replace(result=told.result[0] if told.result else None)
+    return task_result(response, diff=request.diff)
+
+
+def _declared(request: Request, kind: str) -> list[str]:
+    """The name of the one resource that a task's request declares."""
+    section = request.want["x-bayplan"]["images"] if kind == "image" else request.want[SECTIONS[kind]]
+    return list(section)
 
 
 def task_result(response: Response, *, diff: bool) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def image(image: str, **options: Any) -> Commands:
     given = _options("image", {"name": image, **options})
     archive = given.pop("archive", None)
     known = _call("info", tasks.info_want("image", [image]), given, check=True)["result"] if archive else []
-    if archive and given["state"] == "present" and not any(controller.archive_holds(archive, each["id"]) for each in known):
+    if archive and given["state"] == "present" and not any(controller.archive_holds(archive, each["Id"]) for each in known):
         yield FunctionCommand(_load, (given, archive), {})
         return
     given["archive"] = given.pop("remote_archive", None)

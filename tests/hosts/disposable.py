@@ -131,17 +131,13 @@ def up(directory: Path, *, number: int) -> Host:
     cgroups = _make_cgroups(directory)
     namespaces = ["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
     join = "".join(f"echo $$ > {path}/cgroup.procs; " for path in cgroups)
-    process = subprocess.Popen(
-        ["sh", "-c", f'{join} exec unshare {" ".join(namespaces)} sh "$1"', "host", str(directory / "boot")],
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=open(directory / "boot.log", "wb"),  # noqa: SIM115 - inherited by the host
-        start_new_session=True,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+    outer = spawn(
+        ["sh", "-c", f'cd "$1"; {join} exec unshare {" ".join(namespaces)} sh ./boot', "host", str(directory)],
+        log=directory / "boot.log",
+        environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
     )
-    pid = _first_process(process, directory)
-    (directory / "pid").write_text(f"{process.pid} {pid}\n")
+    pid = _first_process(outer, directory)
+    (directory / "pid").write_text(f"{outer} {pid}\n")
     _connect(pid, number=number, gateway=gateway, address=address)
     host = Host(directory, address, gateway, pid)
     _await_ssh(host)
@@ -182,7 +178,7 @@ def _write_settings(directory: Path, *, gateway: str, address: str) -> None:
     (directory / "init.py").write_text(INIT)
     (directory / "address").write_text(address)
     (directory / "sshd_config").write_text(SSHD_CONFIG.format(directory=directory))
-    registry = f'[[registry]]\nlocation = "{gateway}:{REGISTRY_PORT}"\ninsecure = true\n'
+    registry = f'[[registry]]\nprefix = "{gateway}"\nlocation = "{gateway}"\ninsecure = true\n'
     (directory / "registries.conf").write_text(registry)
     boot = BOOT.replace("{cgroups}", "\n".join(_cgroup_mounts())).replace("{directory}", str(directory))
     boot = boot.replace("{name}", directory.name.replace("_", "-")[:60]).replace("{init}", f"{directory}/init.py")
@@ -253,13 +249,24 @@ def _remove_cgroup(path: Path) -> None:
     raise RuntimeError(f"{path} is still in use")
 
 
-def _first_process(process: subprocess.Popen[bytes], directory: Path) -> int:
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+def spawn(command: list[str], *, log: Path, environment: dict[str, str]) -> int:
+    """Start a server in a session of its own, with its output in `log`; returns its pid. Whoever ends it, waits for it."""
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    program = shutil.which(command[0]) or command[0]
+    return os.posix_spawn(program, command, environment, file_actions=files, setsid=True)
+
+
+def _first_process(outer: int, directory: Path) -> int:
+    children = Path(f"/proc/{outer}/task/{outer}/children")
     for _ in range(500):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            if os.readlink(f"/proc/{process.pid}/exe").endswith("unshare"):
+            if os.readlink(f"/proc/{outer}/exe").endswith("unshare"):
                 return int(children.read_text().split()[0])
-        if process.poll() is not None:
+        if os.waitpid(outer, os.WNOHANG)[0]:
             break
         time.sleep(0.01)
     raise RuntimeError(f"the host did not start: {(directory / 'boot.log').read_text()}")

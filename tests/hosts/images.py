@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tarfile
 import time
@@ -23,8 +22,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from disposable import spawn
+
 APPLETS = ("sh", "true", "false", "sleep", "httpd", "wget", "cat", "echo", "ls", "ps", "ip", "id", "hostname", "nslookup",
-           "nc", "ping", "kill", "touch", "mount", "env", "mkdir", "rm", "grep", "date", "seq", "dd", "sync", "stat")  # fmt: skip
+           "nc", "ping", "kill", "touch", "mount", "env", "mkdir", "rm", "grep", "date", "seq", "dd", "sync", "stat", "tail")  # fmt: skip
 REGISTRY_CONFIG = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
@@ -37,22 +38,17 @@ WEB = ("sh", "-c", 'mkdir -p /www; echo "$GREETING from $(hostname)" > /www/inde
 
 
 def start_registry(directory: Path, address: str) -> int:
-    """Start docker-registry on `address` with its storage in `directory`, wait until it answers, return its pid."""
+    """Start docker-registry on `address`, its storage in `directory`; returns its pid when it answers."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yml").write_text(REGISTRY_CONFIG.format(directory=directory.absolute(), address=address))
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(directory / "config.yml")],
-        stdin=subprocess.DEVNULL,
-        stdout=open(directory / "registry.log", "ab"),  # noqa: SIM115 - inherited by the server
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    (directory / "registry.pid").write_text(str(process.pid))
+    command = ["docker-registry", "serve", str(directory / "config.yml")]
+    pid = spawn(command, log=directory / "registry.log", environment={"PATH": "/usr/bin:/bin", "OTEL_TRACES_EXPORTER": "none"})
+    (directory / "registry.pid").write_text(str(pid))
     for _ in range(200):
         with contextlib.suppress(OSError):
             if _ask(address, "GET", "/v2/")[0] == 200:
-                return process.pid
-        if process.poll() is not None:
+                return pid
+        if os.waitpid(pid, os.WNOHANG)[0]:
             break
         time.sleep(0.05)
     raise RuntimeError(f"docker-registry does not answer on {address}: {(directory / 'registry.log').read_text()}")

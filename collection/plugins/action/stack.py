@@ -19,7 +19,7 @@ import zipfile
 import zlib
 
 import ansible.constants as C
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
@@ -104,8 +104,10 @@ class ActionModule(ActionBase):
             "diff": bool(self._task.diff),
             "root": options["root"],
         }
+        if module in ("container", "image", "network", "volume") and not self._task.check_mode:
+            request["tell"] = module
         result = self._call(request, task_vars)
-        return self._render(module, options, result)
+        return self._render(module, result)
 
     def _validate(self, module):
         """The task's options, checked against the table that the documentation is made of."""
@@ -119,22 +121,26 @@ class ActionModule(ActionBase):
         if module.endswith("_info"):
             return "info", tasks.info_want(module.removesuffix("_info"), options.get("names"))
         if module == "stack":
-            return "converge", self._read_stack(options)
+            options["files"] = [self._find(path) for path in options["files"] or ()]
+            return "converge", controller.stack_want(options, base=self._base())
+        if module == "container":
+            return "converge", controller.container_with_files(options, base=self._base())
         if module == "image":
             options = self._bring_image(options, task_vars)
-        want = getattr(tasks, module + "_want")(options)
-        return "converge", self._with_files(want) if module == "container" else want
+        return "converge", getattr(tasks, module + "_want")(options)
 
-    def _read_stack(self, options):
-        return controller.stack_want(options, find=self._find)
-
-    def _with_files(self, want):
-        """The files of this machine that the request names, with it."""
-        return controller.with_files(want, find=self._find)
+    def _base(self):
+        """Where paths that a task names start: its role's files, else its playbook's directory."""
+        role = self._task._role
+        files = os.path.join(role._role_path, "files") if role else ""
+        return files if os.path.isdir(files) else self._loader.get_basedir()
 
     def _find(self, path):
-        """A path as a task writes it: in the role's or playbook's files, or relative to the playbook."""
-        return self._find_needle("files", path)
+        """A file of the controller: in its role's or playbook's files, or relative to the playbook."""
+        try:
+            return self._find_needle("files", path)
+        except AnsibleError:
+            raise AnsibleActionFail(f"reading {path} on the controller: there is no such file") from None
 
     def _bring_image(self, options, task_vars):
         """Send an image's archive to the host, unless the host has that image already."""
@@ -148,7 +154,7 @@ class ActionModule(ActionBase):
         if known.get("failed"):
             raise AnsibleActionFail(known["msg"])
         path = self._find(local)
-        if any(controller.archive_holds(path, image["id"]) for image in known.get("result") or ()):
+        if any(controller.archive_holds(path, image["Id"]) for image in known.get("result") or ()):
             return options
         options["archive"] = self._send(path, "image.tar")
         return options
@@ -180,7 +186,7 @@ class ActionModule(ActionBase):
         self._fixup_perms2((self._connection._shell.tmpdir, remote), execute=False)
         return remote
 
-    def _render(self, module, options, result):
+    def _render(self, module, result):
         """The host's answer in the module's own words."""
         result.pop("invocation", None)  # its arguments are this plugin's, and the request is compressed
         if result.get("failed") or "ansible_job_id" in result:
