@@ -54,11 +54,12 @@ def _network(have: Host, want: Declaration, step: Step) -> Host:
         assert not networks[step.name].users, f"network {step.name} is removed under {networks[step.name].users}"
         del networks[step.name]
         return have._replace(networks=networks)
-    wanted = next(each for each in want.networks if each.spec.name == step.name)
     there = networks.get(step.name)
     if step.action == "repair" and there:
         networks[step.name] = there._replace(drift=())
-    elif step.action == "create":
+        return have._replace(networks=networks)
+    wanted = next(each for each in want.networks if each.spec.name == step.name)
+    if step.action == "create":
         assert there is None, f"network {step.name} is created twice"
         networks[step.name] = HaveNetwork(f"id-{step.name}", wanted.spec)
     else:

@@ -52,13 +52,13 @@ def test_a_long_chain_of_dependencies_is_ordered() -> None:
     names = [f"c{index}" for index in range(5000)]
     specs = {name: Container(name, "x", depends_on=(Dependency(after),)) for name, after in zip(names, names[1:])}
     specs[names[-1]] = Container(names[-1], "x")
-    assert dependency_order(specs) == tuple(reversed(names)), "each after what it needs, however deep"
+    assert dependency_order(specs, {}) == tuple(reversed(names)), "each after what it needs, however deep"
 
 
 def test_a_cycle_through_a_shared_network_is_refused() -> None:
     specs = {"a1": Container("a1", "x", network_mode="container:b1"), "b1": Container("b1", "x", depends_on=(Dependency("a1"),))}
     with pytest.raises(Conflict, match="a1 needs b1 needs a1"):
-        dependency_order(specs)
+        dependency_order(specs, {})
 
 
 @pytest.mark.parametrize(

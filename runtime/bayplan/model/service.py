@@ -170,7 +170,7 @@ def parse_service(
     fields.update(_networks(members, scope, alias))
     fields.update(_owner(extension, scope) if scope.recorded else {"project": scope.project, "service": alias})
     container = Container(name=name, **{"image": "", **fields})
-    return _checked(node, container)
+    return container if scope.recorded else _checked(node, container)
 
 
 def _several(members: Mapping[str, Node], scope: Scope, extension: Mapping[str, Node]) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _several(members: Mapping[str, Node], scope: Scope, extension: Mapping[str, 
 def _networks(members: Mapping[str, Node], scope: Scope, alias: str) -> dict[str, Any]:
     aliases = (alias,) if alias else ()
     networks = endpoints.parse_networks(members["networks"], scope, aliases) if "networks" in members else ()
-    if networks and "network_mode" in members:
+    if networks and "network_mode" in members and not scope.recorded:
         raise members["networks"].wrong("network_mode is given as well; keep one of them")
     if not networks and alias and "network_mode" not in members:
         networks = endpoints.default_network(scope, aliases)

@@ -43,3 +43,30 @@ def overlap(one: str, other: str) -> bool:
         return True
     family_one, family_other = ("6" if ":" in each else "4" for each in (one, other))
     return family_one == family_other and (one in _ANY or other in _ANY)
+
+
+def handovers(have: Mapping[str, Container], want: Mapping[str, Container]) -> dict[str, tuple[str, ...]]:
+    """For each container in `want`, those that hold now what it will: they must let go first."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, spec in want.items():
+        new = _claims(spec) - _claims(have[name]) if name in have else _claims(spec)
+        holders = tuple(other for other in want if other != name and other in have and _meet(new, _claims(have[other]))) if new else ()
+        found.update({name: holders} if holders else {})
+    return found
+
+
+def _claims(spec: Container) -> frozenset[tuple[str, str, str]]:
+    """(what, where, kind): a port of the host, or an address of a network."""
+    ports = {(f"{port.published}/{port.protocol}", port.host_ip, "port") for port in spec.ports if port.published}
+    addresses = {
+        (address, each.network, "address") for each in spec.networks for address in (each.ipv4_address, each.ipv6_address) if address
+    }
+    return frozenset(ports | addresses)
+
+
+def _meet(one: frozenset[tuple[str, str, str]], other: frozenset[tuple[str, str, str]]) -> bool:
+    return any(
+        mine[0] == theirs[0] and mine[2] == theirs[2] and (mine[1] == theirs[1] if mine[2] == "address" else overlap(mine[1], theirs[1]))
+        for mine in one
+        for theirs in other
+    )

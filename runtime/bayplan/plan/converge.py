@@ -12,7 +12,7 @@ from bayplan.model.host import Host
 from bayplan.model.result import Step
 from bayplan.model.value import NamedTuple
 from bayplan.plan import documents, images, networks, volumes
-from bayplan.plan.claims import check_claims
+from bayplan.plan.claims import check_claims, handovers
 from bayplan.plan.containers import Decision, decide, steps_of, with_consequences, with_fetched_images
 from bayplan.plan.order import dependency_order, sharing
 
@@ -36,7 +36,7 @@ def plan(want: Declaration, have: Host, *, predict: bool = False) -> Planned:
     """
     own = {each.wanted.spec.name: each for each in _own_decisions(want, have)}
     specs = {name: each.spec for name, each in own.items() if not each.gone}
-    order = dependency_order(specs)
+    order = dependency_order(specs, handovers({name: each.spec for name, each in have.containers.items()}, specs))
     decisions, fetched = _fixed_point(want, have, own, order)
     staying = {**{name: each.spec for name, each in have.containers.items() if name not in decisions}, **specs}
     known = {name: spec for name, spec in specs.items() if decisions[name].wanted.known}
@@ -49,7 +49,7 @@ def plan(want: Declaration, have: Host, *, predict: bool = False) -> Planned:
         *fetched.steps,
         *images.tags(want, have, fetched.ids),
         *volumes.volume_steps(want, have),
-        *networks.network_steps(want, have),
+        *networks.network_steps(want, have, known),
         *_container_steps(decisions, order),
         *(Step("repair", "firewall", name, ("it is missing in our tables",)) for name in have.firewall_drift),
         *networks.network_removals(want, have, staying),
@@ -104,7 +104,7 @@ def _orphans(want: Declaration, have: Host) -> tuple[str, ...]:
 
 def _container_steps(decisions: Mapping[str, Decision], order: tuple[str, ...]) -> tuple[Step, ...]:
     """Those that go or stop, dependents first; then the others in dependency order."""
-    gone = dependency_order({name: each.spec for name, each in decisions.items() if each.gone})
+    gone = dependency_order({name: each.spec for name, each in decisions.items() if each.gone}, {})
     ending = [name for name in order if decisions[name].wanted.state == "stopped" and not decisions[name].fresh]
     leaving = [step for name in reversed((*gone, *ending)) for step in steps_of(decisions[name])]
     coming = [step for name in order if name not in ending for step in steps_of(decisions[name])]

@@ -72,9 +72,11 @@ def _network(step: Step, want: Declaration, have: Host) -> tuple[Document, Docum
     there = have.networks.get(step.name)
     if step.action == "remove" and there:
         return {"driver": there.spec.driver, **network_document(there.spec)}, {}
+    if step.action == "repair":
+        return {"drift": list(step.why)}, {}
     wanted = next(each for each in want.networks if each.spec.name == step.name)
-    if step.action == "repair" or there is None:
-        return ({"drift": list(step.why)} if there else {}), ({} if there else {"driver": "bridge", **network_document(wanted.spec)})
+    if there is None:
+        return {}, {"driver": wanted.spec.driver, **network_document(wanted.spec)}
     return _changed(network_changes(there.spec, settled_network(there.spec, wanted, project=want.project)))
 
 
@@ -82,9 +84,11 @@ def _volume(step: Step, want: Declaration, have: Host) -> tuple[Document, Docume
     there = have.volumes.get(step.name)
     if step.action == "remove" and there:
         return {"driver": there.spec.driver, **volume_document(there.spec)}, {}
+    if step.action == "repair":
+        return {"drift": list(step.why)}, {}
     wanted = next(each for each in want.volumes if each.spec.name == step.name)
-    if step.action == "repair" or there is None:
-        return ({"drift": list(step.why)} if there else {}), ({} if there else {"driver": "local", **volume_document(wanted.spec)})
+    if there is None:
+        return {}, {"driver": wanted.spec.driver, **volume_document(wanted.spec)}
     return _changed(volume_changes(there.spec, settled_volume(there.spec, wanted, project=want.project)))
 
 

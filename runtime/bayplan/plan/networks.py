@@ -23,8 +23,8 @@ def network_changes(have: Network, want: Network) -> tuple[Change, ...]:
     return tuple(Change(key, old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key))
 
 
-def network_steps(want: Declaration, have: Host) -> tuple[Step, ...]:
-    """Create, repair, update and replace.
+def network_steps(want: Declaration, have: Host, specs: Mapping[str, Container]) -> tuple[Step, ...]:
+    """Create, repair, update and replace; a network that is only used by a declared container (`specs`) is repaired as well.
 
     replace makes the network anew under its name while every container on it runs on: each is disconnected and connected
     again with its aliases and static addresses.
@@ -33,7 +33,17 @@ def network_steps(want: Declaration, have: Host) -> tuple[Step, ...]:
     for wanted in want.networks:
         if wanted.state == "present":
             steps.extend(_present(wanted, want.project, have))
+    for name in sorted(_used(specs) - {wanted.spec.name for wanted in want.networks}):
+        there = have.networks.get(name)
+        if there and there.drift:
+            steps.append(Step("repair", "network", name, there.drift))
     return tuple(steps)
+
+
+def _used(specs: Mapping[str, Container]) -> set[str]:
+    """The networks that containers are on; who names none is on the built-in one."""
+    named = {endpoint.network for spec in specs.values() for endpoint in spec.networks}
+    return named | {BUILT_IN for spec in specs.values() if not spec.networks and spec.network_mode == BUILT_IN}
 
 
 def _present(wanted: WantedNetwork, project: str, have: Host) -> tuple[Step, ...]:
@@ -45,8 +55,6 @@ def _present(wanted: WantedNetwork, project: str, have: Host) -> tuple[Step, ...
     if there is None:
         return (Step("create", "network", name, ("it does not exist",)),)
     repair = (Step("repair", "network", name, there.drift),) if there.drift else ()
-    if wanted.external:
-        return repair
     changes = network_changes(there.spec, settled_network(there.spec, wanted, project=project))
     if not changes:
         return repair
@@ -57,8 +65,10 @@ def _present(wanted: WantedNetwork, project: str, have: Host) -> tuple[Step, ...
 
 
 def settled_network(have: Network, wanted: WantedNetwork, *, project: str) -> Network:
-    """The declaration that is recorded after a converge. A document without a project leaves the network to its project;
-    Conflict where two projects declare it."""
+    """The declaration that is recorded after a converge. A document without a project leaves the network to its project,
+    and what is external stays as it is; Conflict where two projects declare it."""
+    if wanted.external:
+        return have
     if have.project == wanted.spec.project or not project:
         return wanted.spec._replace(project=have.project)
     owner = f"project {have.project}" if have.project else "no project"

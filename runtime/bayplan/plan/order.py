@@ -19,25 +19,39 @@ def prerequisites(spec: Container) -> tuple[str, ...]:
     return (*(dependency.container for dependency in spec.depends_on), *sharing(spec))
 
 
-def dependency_order(specs: Mapping[str, Container]) -> tuple[str, ...]:
-    """The names so that each comes after its prerequisites among them, else in the given order; Conflict for a cycle."""
+def dependency_order(specs: Mapping[str, Container], handovers: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The names so that each comes after its prerequisites among them, else in the given order; Conflict for a cycle.
+
+    `handovers` names, for a container, those that must change first because they still hold a port or an address of its.
+    """
+    needs = {name: tuple(each for each in prerequisites(spec) if each in specs) for name, spec in specs.items()}
+    order = _sorted(needs, "break the cycle of depends_on")
+    if not handovers:
+        return order
+    return _sorted(
+        {name: (*needs[name], *handovers.get(name, ())) for name in specs},
+        "they exchange ports or addresses; take them from one of the two in a run of its own",
+    )
+
+
+def _sorted(needs: Mapping[str, tuple[str, ...]], remedy: str) -> tuple[str, ...]:
     ordered: dict[str, None] = {}
-    for name in specs:
-        _visit(name, specs, ordered)
+    for name in needs:
+        _visit(name, needs, ordered, remedy)
     return tuple(ordered)
 
 
-def _visit(start: str, specs: Mapping[str, Container], ordered: dict[str, None]) -> None:
+def _visit(start: str, needs: Mapping[str, tuple[str, ...]], ordered: dict[str, None], remedy: str) -> None:
     """Depth first with a stack of its own: a chain of dependencies may be longer than Python recurses."""
-    path = {start: iter(prerequisites(specs[start]))} if start not in ordered else {}
+    path = {start: iter(needs[start])} if start not in ordered else {}
     while path:
         name = next(reversed(path))
-        following = next((each for each in path[name] if each in specs and each not in ordered), None)
+        following = next((each for each in path[name] if each not in ordered), None)
         if following is None:
             ordered[name] = None
             del path[name]
         elif following in path:
             cycle = [*path][[*path].index(following) :]
-            raise Conflict(f"ordering the containers: {' needs '.join([*cycle, following])}; break the cycle of depends_on")
+            raise Conflict(f"ordering the containers: {' needs '.join([*cycle, following])}; {remedy}")
         else:
-            path[following] = iter(prerequisites(specs[following]))
+            path[following] = iter(needs[following])

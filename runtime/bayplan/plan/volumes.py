@@ -38,8 +38,6 @@ def _present(wanted: WantedVolume, project: str, have: Host) -> tuple[Step, ...]
     if there is None:
         return (Step("create", "volume", name, ("it does not exist",)),)
     repair = (Step("repair", "volume", name, there.drift),) if there.drift else ()
-    if wanted.external or wanted.implied:
-        return repair
     changes = volume_changes(there.spec, settled_volume(there.spec, wanted, project=project))
     for change in changes:
         if change.key not in _IN_PLACE:
@@ -49,8 +47,10 @@ def _present(wanted: WantedVolume, project: str, have: Host) -> tuple[Step, ...]
 
 
 def settled_volume(have: Volume, wanted: WantedVolume, *, project: str) -> Volume:
-    """The declaration that is recorded after a converge. A document without a project leaves the volume to its project;
-    Conflict where two projects declare it."""
+    """The declaration that is recorded after a converge. A document without a project leaves the volume to its project,
+    and what is external or only used stays as it is; Conflict where two projects declare it."""
+    if wanted.external or wanted.implied:
+        return have
     if have.project == wanted.spec.project or not project:
         return wanted.spec._replace(project=have.project)
     owner = f"project {have.project}" if have.project else "no project"
