@@ -96,7 +96,7 @@ for directory, below, files in os.walk("."):
         path = os.path.join(directory, name)[2:]
         status = os.lstat(path)
         if os.path.islink(path): content = "-> " + os.readlink(path)
-        elif os.path.isfile(path): content = open(path).read()
+        elif os.path.isfile(path): content = open(path, encoding="latin-1").read(100)
         else: content = ""
         found[path] = [oct(status.st_mode), status.st_uid, content]
 print(json.dumps(found))
@@ -123,6 +123,6 @@ def copied(root: StateRoot, diff_ids: Sequence[Digest], target: Path) -> dict[st
     found: dict[str, list[Any]] = {}
     for path in sorted(target.rglob("*")):
         status = path.lstat()
-        content = f"-> {os.readlink(path)}" if path.is_symlink() else path.read_text() if path.is_file() else ""
+        content = f"-> {os.readlink(path)}" if path.is_symlink() else path.read_text(encoding="latin-1")[:100] if path.is_file() else ""
         found[str(path.relative_to(target))] = [oct(status.st_mode), status.st_uid, content]
     return found

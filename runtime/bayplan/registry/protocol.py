@@ -224,7 +224,7 @@ def _authenticate(access: Access, header: str) -> Conversation[Access]:
     if "basic" in challenges and access.credential and access.credential.username:
         return access._replace(authorization=_basic(access.credential))
     if "basic" in challenges:
-        raise Denied(f"asking {_host(access.base)}: it wants a login, and there is no credential for it")
+        raise Denied(f"asking {_host(access.base)}: it wants a login, and there is none for it: give a credential")
     raise Denied(f"asking {_host(access.base)}: it wants an authentication that bayplan does not know: {header[:100]!r}")
 
 
