@@ -147,6 +147,16 @@ def test_a_bridge_has_no_ipv6_unless_it_is_asked_for(lab: Lab) -> None:
     assert all(":" not in each for each in lab.on_host(interfaces.observe)[BRIDGE.name].addresses), "not even a link-local address"
 
 
+def test_a_host_with_a_bridge_forwards_unless_the_network_is_internal(lab: Lab) -> None:
+    def check(forwards: bool) -> tuple[str, tuple[str, ...]]:
+        sysctls.write("net/ipv4/ip_forward", "0")
+        links.install_bridge(BRIDGE._replace(forwards=forwards))
+        return sysctls.read("net/ipv4/ip_forward"), interfaces.bridge_drift(BRIDGE._replace(forwards=True), interfaces.observe())
+
+    assert lab.on_host(lambda: check(True)) == ("1", ())
+    assert lab.on_host(lambda: check(False)) == ("0", ("ip_forward off",)), "and what is switched off is drift"
+
+
 def test_the_host_goes_on_believing_advertisements_when_it_begins_to_forward(lab: Lab) -> None:
     def check() -> str:
         sysctls.write("net/ipv6/conf/all/forwarding", "0")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayplan.errors import Conflict, Invalid
@@ -65,6 +65,7 @@ def test_leases_go_up_skip_what_is_taken_and_come_round() -> None:
     assert addresses.lease("fd00::/64", ["fd00::2"], gateway="fd00::1") == "fd00::3", "IPv6 alike"
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(24, 30), st.data())
 def test_every_usable_address_is_leased_once_and_then_none_is_left(length: int, data: st.DataObject) -> None:
     subnet = ipaddress.IPv4Network(f"10.89.0.0/{length}")

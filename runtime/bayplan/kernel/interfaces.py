@@ -96,7 +96,8 @@ def bridge_drift(wanted: BridgeLink, found: Mapping[str, Link]) -> tuple[str, ..
     state = [] if link.up else [f"bridge {wanted.name} down"]
     size = [] if link.mtu == wanted.mtu else [f"mtu {link.mtu} instead of {wanted.mtu}"]
     local = sysctls.read(f"net/ipv4/conf/{wanted.name}/route_localnet") == "1"
-    return (*absent, *state, *size, *([] if local else ["route_localnet off"]))
+    forwarding = sysctls.forwarding_drift(ipv6=bool(wanted.ipv6)) if wanted.forwards else ()
+    return (*absent, *state, *size, *([] if local else ["route_localnet off"]), *forwarding)
 
 
 def attachment_drift(wanted: Attachment, found: Mapping[str, Link]) -> tuple[str, ...]:

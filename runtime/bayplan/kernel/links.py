@@ -33,12 +33,16 @@ _ROUTE_HEADER = struct.Struct("=BBBBBBBBI")
 
 
 class BridgeLink(NamedTuple):
-    """A bridge of ours; ipv4 and ipv6 are the host's address on it with a prefix length ("10.89.0.1/24"), or ""."""
+    """A bridge of ours; ipv4 and ipv6 are the host's address on it with a prefix length ("10.89.0.1/24"), ipv6 "" for none.
+
+    forwards: packets pass between it and other links, so the host has to forward; not so for an internal network.
+    """
 
     name: str
     ipv4: str
     ipv6: str = ""
     mtu: int = 1500
+    forwards: bool = True
 
 
 class Attachment(NamedTuple):
@@ -74,6 +78,8 @@ def install_bridge(bridge: BridgeLink) -> None:
             _enable_ipv6(bridge.name)
         else:
             sysctls.write_ipv6(f"net/ipv6/conf/{bridge.name}/disable_ipv6", "1")
+        if bridge.forwards:
+            sysctls.enable_forwarding(ipv6=bool(bridge.ipv6))
         addresses = [_new_address(index, address) for address in (bridge.ipv4, bridge.ipv6) if address]
         channel.request(doing, *addresses, _change(index, number(MTU, bridge.mtu), flags=UP))
 
