@@ -35,6 +35,12 @@ def test_limits_restart_and_labels_change_in_place_and_a_user_does_not() -> None
     assert not any(is_in_place(change) for change in container_changes(SPEC, SPEC._replace(user="5"))), "this needs a new one"
 
 
+def test_our_own_keys_stand_beside_composes_and_a_project_changes_in_place() -> None:
+    changes = container_changes(SPEC, SPEC._replace(project="app", service="web", auto_remove=True))
+    assert [change.key for change in changes] == ["auto_remove", "project", "service"], "each key once, none hidden in another"
+    assert all(is_in_place(change) for change in changes), "whose a container is, is the record's matter"
+
+
 def test_equal_declarations_have_no_difference_whatever_the_contents_at_hand() -> None:
     file = File("secret", "key", "/run/secrets/key", f"sha256:{'a' * 64}", "aHVzaA==")
     assert container_changes(SPEC._replace(files=(file._replace(content=""),)), SPEC._replace(files=(file,))) == (), "digests decide"

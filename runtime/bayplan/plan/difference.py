@@ -38,7 +38,8 @@ def container_changes(have: Container, want: Container) -> tuple[Change, ...]:
 def comparable(container: Container) -> dict[str, Any]:
     """The service's document with our own keys beside Compose's."""
     document = service_document(container)
-    return {**document, **document.pop("x-bayplan", {})}
+    extension = document.pop("x-bayplan", {})
+    return {**document, **extension}
 
 
 def _equal(key: str, old: Any, new: Any) -> bool:

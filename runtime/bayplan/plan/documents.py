@@ -53,6 +53,8 @@ def _container(step: Step, decision: Decision) -> tuple[Document, Document]:
     if step.action == "remove":
         return {**comparable(decision.spec), "status": status}, {}
     if step.action in _RUNNING:
+        if decision.have is None:
+            return {}, {"status": _RUNNING[step.action]}
         old = {"status": status, **({"because": list(step.why)} if step.action == "restart" else {})}
         return old, {"status": _RUNNING[step.action]}
     old, new = _changed(decision.changes)
