@@ -321,7 +321,7 @@ def test_a_flood_of_questions_to_a_silent_resolver_is_bounded(lab: Lab, upstream
     upstreams.append(Upstream(silent=True))
     names = Names(lab, upstreams=(upstreams[0].address,))
     names.ask("web")
-    before, memory = names.container.descriptors(), names.container.memory("Rss")
+    before, memory = names.container.descriptors(), names.container.memory("Private_Dirty")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for number in range(2000):
             sock.sendto(packet(f"x{number}.example.com"), names.udp_address)
@@ -329,7 +329,7 @@ def test_a_flood_of_questions_to_a_silent_resolver_is_bounded(lab: Lab, upstream
         assert names.container.descriptors() <= before + 96
         assert addresses(names.insist("front"), packet("front")) == {"10.0.0.2"}, "our own names are answered meanwhile"
     eventually(lambda: names.container.descriptors() == before, "nothing is left of them", 20)
-    assert names.container.memory("Rss") < memory + 1
+    assert names.container.memory("Private_Dirty") < memory + 1
 
 
 def test_garbage_is_ignored_and_names_are_answered_on(lab: Lab) -> None:
@@ -520,6 +520,13 @@ def test_syslog_over_udp_is_sent_and_never_waited_for(lab: Lab) -> None:
     receiver.close()
     flood = lab.start("seq 1 100000; exit 0", name="flood", log_driver="syslog", log_target=("tcp", "127.0.0.1", 9))
     assert flood.join() == 0, "a receiver that is not there costs lines, not time"
+
+
+def test_a_receiver_given_by_name_is_never_looked_up_by_the_monitor(lab: Lab) -> None:
+    target = ("udp", "localhost", 9)
+    container = lab.start("seq 1 100000; exit 0", log_driver="syslog", log_target=target)
+    assert container.join() == 0
+    assert not (container.directory / "monitor.error").exists()
 
 
 def test_other_drivers_write_no_file(lab: Lab) -> None:

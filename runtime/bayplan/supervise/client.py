@@ -96,7 +96,7 @@ def connect(directory: str) -> _socket.socket:
 
 
 def wait(directory: str, *, cleaned: bool = False) -> ExitStatus:
-    """Blocks until the container ends; with `cleaned` also until its network and cgroup are removed.
+    """Blocks until this life of the container ends; with `cleaned` also until its network and cgroup are removed.
 
     Raises NotFound if no monitor is there, Unavailable if it vanishes without a word.
     """
@@ -109,9 +109,9 @@ def wait(directory: str, *, cleaned: bool = False) -> ExitStatus:
         answer = b""
     finally:
         waiting.close()
-    # asked too late to be answered: the connection has ended with the cleaning, and the record is there
+    # asked too late to be answered: the connection has ended with the cleaning or the restart, the record is there
     status = parse_exit(answer) if answer else read_exit(directory)
-    if status is None or (not answer and status.restart_at is not None):
+    if status is None:
         raise Unavailable("waiting for the container's end: its monitor has vanished")
     return status
 

@@ -14,6 +14,7 @@ import time
 
 from bayplan.supervise.log import timestamp
 from bayplan.supervise.loop import HANGUP, READ, WRITE
+from bayplan.supervise.names import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Shipper:
 
     def _connect(self) -> None:
         kind, address, port = self._target
+        if kind != "unix" and not pack(address):  # looking a name up would block; the builder does that
+            return
         for style in ((_socket.SOCK_DGRAM, _socket.SOCK_STREAM) if kind == "unix" else (_style(kind),)):
             connection = _socket.socket(_family(kind, address), style | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
             code = connection.connect_ex(address if kind == "unix" else (address, port))
