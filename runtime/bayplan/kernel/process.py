@@ -168,23 +168,22 @@ def _drop_bounding(kept: int) -> None:
 
 def _set_capabilities(process: Process) -> None:
     sets = process.capabilities
-    known = last_capability_mask()
-    linux.capset(mask(sets.effective) & known, mask(sets.permitted) & known, mask(sets.inheritable) & known)
+    have = available_capabilities()  # the bounding set has been cut to what was asked for and the caller had
+    linux.capset(mask(sets.effective) & have, mask(sets.permitted) & have, mask(sets.inheritable) & have)
     linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_CLEAR_ALL)
     for name in sets.ambient:
         linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, NAMES.index(name))
 
 
-def last_capability_mask() -> int:
-    """The capabilities that this kernel has, as a mask: it rejects bits that it does not know on some versions."""
-    known = 0
+def available_capabilities() -> int:
+    """The capabilities in this process's own bounding set, as a mask: nobody can be given more ("all" means these)."""
+    available = 0
     for number in range(len(NAMES)):
         try:
-            linux.prctl(linux.PR_CAPBSET_READ, number)
+            available |= linux.prctl(linux.PR_CAPBSET_READ, number) << number
         except OSError:
-            break
-        known |= 1 << number
-    return known
+            break  # beyond the kernel's last capability
+    return available
 
 
 def _filter(program: bytes) -> None:
