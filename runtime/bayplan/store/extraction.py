@@ -107,8 +107,10 @@ def start(tree: str, *, report: str, algorithm: str, room: int) -> Extraction:
 def _run(tree: str, source: int, result: int, algorithm: str, room: int) -> NoReturn:
     """The life of the process. It never returns into the code of the one that it was forked from."""
     status = 1
+    document: dict[str, Any] = {"kind": "bug", "message": "it was ended"}
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         document = _unpack(tree, source, algorithm, room)
         status = 0
     except BayplanError as error:

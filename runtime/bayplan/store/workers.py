@@ -19,7 +19,7 @@ from bayplan.model.value import NamedTuple
 
 _COUNTER = struct.Struct("q")
 _TICK_SECONDS = 0.1
-_ANSWER_LIMIT = 1 << 20
+_MESSAGE_LIMIT = 5000
 _KINDS = (errors.Invalid, errors.NotFound, errors.Conflict, errors.Denied, errors.Unavailable)
 
 Advance = Callable[[int], None]
@@ -65,10 +65,19 @@ def _start(job: Job, position: int, counts: mmap.mmap) -> _Running:
 
 
 def _live(job: Job, position: int, counts: mmap.mmap, answer: int) -> NoReturn:
-    """The life of a worker; it never returns into the code that it was forked from."""
-    document: dict[str, Any] = {}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends us
-    signal.signal(signal.SIGTERM, _leave)
+    """The life of a worker. Whatever is raised, and whenever a signal comes, it never returns into the caller's code."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it too, and ends us
+        signal.signal(signal.SIGTERM, _leave)
+        document = _outcome(job, position, counts)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.write(answer, json.dumps(document).encode())
+    finally:
+        os._exit(0)
+
+
+def _outcome(job: Job, position: int, counts: mmap.mmap) -> dict[str, Any]:
+    """Do the job; {} or what went wrong, small enough for a pipe that nobody reads."""
     done = 0
 
     def advance(units: int) -> None:
@@ -78,17 +87,13 @@ def _live(job: Job, position: int, counts: mmap.mmap, answer: int) -> NoReturn:
 
     try:
         job(advance)
-    except Kernel as error:
-        document = {"kind": "kernel", "message": str(error), "errno": error.errno}
     except BayplanError as error:
-        document = {"kind": error.kind, "message": str(error)}
+        return {"kind": error.kind, "message": str(error)[:_MESSAGE_LIMIT], "errno": getattr(error, "errno", 0)}
     except OSError as error:
-        document = {"kind": "kernel", "message": str(error), "errno": error.errno or errno.EIO}
+        return {"kind": "kernel", "message": str(error)[:_MESSAGE_LIMIT], "errno": error.errno or errno.EIO}
     except BaseException as error:
-        document = {"kind": "bug", "message": repr(error)}
-    finally:
-        os.write(answer, json.dumps(document).encode()[:_ANSWER_LIMIT])
-        os._exit(0)
+        return {"kind": "bug", "message": repr(error)[:_MESSAGE_LIMIT]}
+    return {}
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
@@ -134,5 +139,5 @@ def _end(running: dict[int, _Running]) -> None:
     for worker in running.values():
         os.kill(worker.pid, signal.SIGTERM)
     for worker in running.values():
-        os.close(worker.answer)
         os.waitpid(worker.pid, 0)
+        os.close(worker.answer)
