@@ -231,13 +231,19 @@ def test_a_container_whose_monitor_is_gone_is_named_as_such(lab: Lab) -> None:
 
 
 def test_the_end_of_a_wait_for_the_cleaning_is_the_end_of_the_cleaner(lab: Lab, tmp_path: Path) -> None:
-    slow = ("/bin/sh", "-c", f"sleep 0.4; touch {tmp_path}/cleaned")
-    container = lab.start("sleep 0.2; exit 5", after_argv=slow)
-    assert client.wait(container.path).exit_code == 5, "the status comes at once"
-    assert not (tmp_path / "cleaned").exists()
-    second = lab.start("sleep 0.2; exit 5", name="second", after_argv=slow)
-    assert client.wait(second.path, cleaned=True).exit_code == 5
-    assert (tmp_path / "cleaned").exists(), "by then everything is removed"
+    def started(name: str) -> Container:
+        cleaner = ("/bin/sh", "-c", f"sleep 1.5; touch {tmp_path}/{name}.cleaned")
+        return lab.start("sleep 0.7; exit 5", name=name, after_argv=cleaner)
+
+    assert client.wait(started("one").path).exit_code == 5
+    assert not (tmp_path / "one.cleaned").exists(), "the status comes at once"
+    assert client.wait(started("two").path, cleaned=True).exit_code == 5
+    assert (tmp_path / "two.cleaned").exists(), "by then everything is removed"
+    late = started("three")
+    eventually(lambda: client.read_exit(late.path) is not None, "it has ended")
+    time.sleep(0.1)
+    assert client.wait(late.path, cleaned=True).exit_code == 5, "who asks while it is cleaned up hears the same"
+    assert (tmp_path / "three.cleaned").exists()
 
 
 def test_the_exit_record_is_json_that_a_person_can_read(lab: Lab) -> None:
