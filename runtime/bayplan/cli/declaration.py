@@ -49,13 +49,17 @@ def _converge(call: Call, *, check: bool) -> Response:
 
 def wanted(call: Call) -> dict[str, Any]:
     """The request's `want`: the Compose files, read with this environment, and what the options add."""
-    from bayplan.documents import read_project
+    from bayplan.documents import find_files, read_project
 
+    given = os.path.abspath(call.text("project-directory")) if call.given("project-directory") else ""
+    paths = call.arguments or find_files(given or os.getcwd())
     want = read_project(
-        call.arguments,
-        project_directory=os.path.abspath(call.text("project-directory")) if call.given("project-directory") else "",
-        project_name=call.text("project-name"),
+        paths,
+        # The host is this one: what is relative here is relative to the file's place there.
+        project_directory=given or os.path.dirname(os.path.abspath(paths[0])),
+        project_name=call.text("project-name") or None,
         environment=os.environ,
+        base=given or None,
     )
     extension = dict(want.get("x-bayplan") or {})
     if call.given("profile"):
