@@ -109,7 +109,14 @@ class Lab:
         threading.Thread(target=_echo if udp else _serve, args=(server,), daemon=True).start()
 
     def ask(self, space: int, address: str, port: int, *, udp: bool = False, source: str = "") -> str | None:
-        """Return "CLIENT SERVER" as the server saw them, "refused", or None if nothing comes back."""
+        """Return "CLIENT SERVER" as the server saw them, "refused", or None if nothing comes back.
+
+        A first packet may get lost on a link that is just coming up, and TCP would repeat it after a second only: we ask twice.
+        """
+        wanted = (space, address, port)
+        return self._ask(*wanted, udp=udp, source=source) or self._ask(*wanted, udp=udp, source=source)
+
+    def _ask(self, space: int, address: str, port: int, *, udp: bool, source: str) -> str | None:
         kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with netlink.inside(space, lambda: socket.socket(family, kind)) as client:

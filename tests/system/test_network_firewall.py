@@ -92,6 +92,7 @@ def test_from_anything_the_tables_come_to_what_is_wanted_and_back(lab: Lab, want
         f"add rule ip bayplan-{STATE} arriving drop",
         f"add chain ip bayplan-{STATE} mine {{ type filter hook forward priority 5; policy drop; }}",
         f"chain ip bayplan-{STATE} forwarded {{ policy drop; }}",
+        f'flush chain ip bayplan-{STATE} within-{FIRST.name}; add rule ip bayplan-{STATE} within-{FIRST.name} accept comment "x"',
     ],
 )
 def test_whatever_somebody_else_does_to_our_tables_is_seen_and_repaired(lab: Lab, harm: str) -> None:

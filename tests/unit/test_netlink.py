@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.errors import Invalid
-from bayplan.kernel import interfaces, netlink, ruleset
+from bayplan.kernel import expressions, interfaces, netlink, ruleset
 from bayplan.kernel import nftables as nft
 from bayplan.kernel.netlink import Message
 from bayplan.kernel.nftables import IPV4, IPV6, Element
@@ -118,7 +118,7 @@ def test_names_of_sets_chains_and_rules_are_within_what_the_kernel_takes() -> No
 
 
 def test_a_rules_comment_is_read_as_it_was_written() -> None:
-    message = nft.new_rule(IPV4, "table", nft.Rule("chain", "why it is there", (nft.counter(),)))
+    message = nft.new_rule(IPV4, "table", nft.Rule("chain", "why it is there", (expressions.counter(),)))
     rule = nft.read_rule(message)
     assert (rule.table, rule.chain, rule.comment) == ("table", "chain", "why it is there")
     assert [name for name, _ in rule.expressions] == ["counter"]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
-from bayplan.errors import Kernel, NotFound, Unavailable
+from bayplan.errors import Kernel, NotFound
 from bayplan.model.value import NamedTuple
 
 from . import conntrack, netlink
 from . import nftables as nft
+from .installed import DOING, MAPS, Part, exists, explained, listed, read_table
 from .netlink import Channel, Message
 from .nftables import Element
 from .ruleset import (
@@ -37,22 +38,8 @@ from .ruleset import (
 
 __all__ = ["Bridge", "Publication", "Ruleset", "canonical", "install", "observe", "publish", "remove", "repair", "unpublish"]
 
-_MAPS = ("addressed", "published")
 _ATTEMPTS = 5
 _OVERTAKEN = (errno.EEXIST, errno.ENOENT, errno.EBUSY)
-_DOING = "changing the firewall's tables"
-_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
-_REMEDY = (
-    "this kernel lacks what bridge networks need of nf_tables; load or enable nf_tables, nft_chain_nat, nft_nat, nft_masq, nft_ct, "
-    "nft_fib_ipv4 and nft_fib_ipv6, or use the network mode host or none"
-)
-
-
-class _Part(NamedTuple):
-    """What one family's table holds, or should."""
-
-    bridges: frozenset[Bridge]
-    publications: frozenset[Publication]
 
 
 class _Change(NamedTuple):
@@ -68,7 +55,7 @@ def observe(state: str) -> Ruleset | None:
     Publications are as `canonical` makes them. Raises Kernel, and Unavailable without nf_tables.
     """
     with Channel(netlink.NETFILTER) as channel:
-        parts = [_observe(channel, state, family) for family in FAMILIES.values()]
+        parts = [read_table(channel, state, family) for family in FAMILIES.values()]
     first, second = parts
     if first is None:
         return None
@@ -100,7 +87,7 @@ def repair(state: str, wanted: Ruleset) -> None:
                 break
             except Kernel as error:
                 if error.errno not in _OVERTAKEN or attempt == _ATTEMPTS - 1:
-                    raise _explained(error) from error
+                    raise explained(error) from error
     conntrack.forget(publication for change in changes for publication in change.publications)
 
 
@@ -126,9 +113,15 @@ def unpublish(state: str, publications: Iterable[Publication]) -> None:
     """Withdraw those that lead where they say; one that is gone, or leads elsewhere by now, is left alone."""
     wanted = frozenset(map(canonical, publications))
     with Channel(netlink.NETFILTER) as channel:
-        present = wanted & _claimed(channel, state, wanted)
-        if present:
-            _transact(channel, list(_withdrawing(state, present)))
+        for attempt in range(_ATTEMPTS):
+            present = wanted & _claimed(channel, state, wanted)
+            try:
+                if present:
+                    _transact(channel, list(_withdrawing(state, present)))
+                break
+            except Kernel as error:
+                if error.errno != errno.ENOENT or attempt == _ATTEMPTS - 1:
+                    raise
     conntrack.forget(present)
 
 
@@ -136,19 +129,19 @@ def remove(state: str) -> None:
     """Delete the state's tables; those that are not there are no error."""
     with Channel(netlink.NETFILTER) as channel:
         for family in FAMILIES.values():
-            if _exists(channel, state, family):
+            if exists(channel, state, family):
                 _transact(channel, [nft.delete_table(family.number, table_of(state))])
 
 
 def _change(channel: Channel, state: str, family: Family, wanted: Ruleset) -> _Change:
     want = _part_of(wanted, family)
-    have = _observe(channel, state, family)
+    have = read_table(channel, state, family)
     if family.number == nft.IPV6 and not want.bridges:
         gone = have.publications if have else frozenset()
-        exists = _exists(channel, state, family)
-        return _Change([nft.delete_table(family.number, table_of(state))] if exists else [], gone)
+        present = exists(channel, state, family)
+        return _Change([nft.delete_table(family.number, table_of(state))] if present else [], gone)
     if have is None:
-        return _Change(_rebuilding(state, family, want, anew=not _exists(channel, state, family)), want.publications)
+        return _Change(_rebuilding(state, family, want, anew=not exists(channel, state, family)), want.publications)
     messages = [each for bridge in sorted(have.bridges - want.bridges) for each in _forgetting(state, bridge, family)]
     messages += [each for bridge in sorted(want.bridges - have.bridges) for each in _introducing(state, bridge, family)]
     messages += _withdrawing(state, have.publications - want.publications)
@@ -156,17 +149,17 @@ def _change(channel: Channel, state: str, family: Family, wanted: Ruleset) -> _C
     return _Change(messages, have.publications ^ want.publications)
 
 
-def _part_of(wanted: Ruleset, family: Family) -> _Part:
+def _part_of(wanted: Ruleset, family: Family) -> Part:
     bridges = frozenset(
         each._replace(subnet6=None) if family.number == nft.IPV4 else each._replace(subnet4="")
         for each in wanted.bridges
         if subnet_of(each, family)
     )
     publications = (canonical(each) for each in wanted.publications if publication_element(each)[0] is family)
-    return _Part(bridges, frozenset(publications))
+    return Part(bridges, frozenset(publications))
 
 
-def _rebuilding(state: str, family: Family, want: _Part, *, anew: bool) -> list[Message]:
+def _rebuilding(state: str, family: Family, want: Part, *, anew: bool) -> list[Message]:
     """Make the table, replacing one that is there unless it is to be `anew`: a deletion costs 16 ms (nameport.py)."""
     table, number = table_of(state), family.number
     messages = [nft.new_table(number, table, exclusive=True)]
@@ -229,93 +222,16 @@ def _claimed(channel: Channel, state: str, wanted: Iterable[Publication]) -> fro
     keys = {canonical(each)[:3] for each in wanted}
     found: set[Publication] = set()
     for family in families:
-        for name in _MAPS:
-            found |= read_publications(family, name, _listed(channel, state, family, name) or ())
+        for name in MAPS:
+            found |= read_publications(family, name, listed(channel, state, family, name) or ())
     return frozenset(each for each in found if each[:3] in keys)
 
 
-def _observe(channel: Channel, state: str, family: Family) -> _Part | None:
-    if not _exists(channel, state, family):
-        return None
-    listed = {each.name: _listed(channel, state, family, each.name) for each in sets(family)}
-    elements = {name: found for name, found in listed.items() if found is not None}
-    if len(elements) < len(listed):
-        return None
-    publications = {each for name in _MAPS for each in read_publications(family, name, elements[name])}
-    bridges = _intact(channel, state, family, elements)
-    return None if bridges is None else _Part(bridges, frozenset(publications))
-
-
-def _intact(channel: Channel, state: str, family: Family, elements: dict[str, list[Element]]) -> frozenset[Bridge] | None:
-    """Return the bridges if chains, rules and the sets about bridges are exactly what we install for them."""
-    table = table_of(state)
-    comments: dict[str, list[str]] = {}
-    for message in channel.dump(_DOING, nft.ask(nft.GETRULE, family.number, table=table)):
-        rule = nft.read_rule(message)
-        if rule.table == table:
-            comments.setdefault(rule.chain, []).append(rule.comment)
-    internal = {each.key for each in elements["internal"]}
-    bridges = frozenset(
-        _bridge(each.key, (comments.get(each.jump) or [""])[0], internal=each.key in internal, family=family) for each in elements["within"]
-    )
-    expected: dict[str, list[str]] = {}
-    for planned in [*rules(family), *(rule_of(each, family) for each in bridges if subnet_of(each, family))]:
-        expected.setdefault(planned.chain, []).append(planned.comment)
-    whole = comments == expected and _chains(channel, state, family) == set(CHAINS) | {nft.Chain(chain_of(each.name)) for each in bridges}
-    return bridges if whole and _agree(bridges, family, elements) else None
-
-
-def _bridge(key: bytes, subnet: str, *, internal: bool, family: Family) -> Bridge:
-    name = netlink.read_text(key)
-    return Bridge(name, subnet, None, internal) if family.number == nft.IPV4 else Bridge(name, "", subnet, internal)
-
-
-def _agree(bridges: frozenset[Bridge], family: Family, elements: dict[str, list[Element]]) -> bool:
-    expected: dict[str, set[Element]] = {}
-    for bridge in bridges:
-        for name, wanted in bridge_elements(bridge, family).items():
-            expected.setdefault(name, set()).update(wanted)
-    found = {name: {each._replace(code=None) for each in listed} for name, listed in elements.items() if name not in _MAPS}
-    return all(listed == expected.get(name, set()) for name, listed in found.items())
-
-
-def _chains(channel: Channel, state: str, family: Family) -> set[nft.Chain]:
-    found = (nft.read_chain(each) for each in channel.dump(_DOING, nft.ask(nft.GETCHAIN, family.number)))
-    return {
-        chain._replace(policy=None) if chain.policy == nft.ACCEPT else chain
-        for _, table, chain in found
-        if table == table_of(state)
-    }
-
-
-def _exists(channel: Channel, state: str, family: Family) -> bool:
-    try:
-        found = channel.dump(_DOING, nft.ask(nft.GETTABLE, family.number))
-    except Kernel as error:
-        raise _explained(error) from error
-    return table_of(state) in {nft.read_table(each) for each in found}
-
-
-def _listed(channel: Channel, state: str, family: Family, name: str) -> list[Element] | None:
-    """Return a set's elements, None if it is not there."""
-    try:
-        messages = channel.dump(_DOING, nft.ask(nft.GETELEMENT, family.number, table=table_of(state), name=name))
-    except Kernel as error:
-        if error.errno == errno.ENOENT:
-            return None
-        raise
-    return list(nft.read_elements(messages))
-
-
 def _transact(channel: Channel, changes: list[Message]) -> None:
-    channel.transact(_DOING, changes)
+    channel.transact(DOING, changes)
 
 
 def _missing(state: str, error: Kernel) -> Exception:
     if error.errno == errno.ENOENT:
         return NotFound(f"publishing ports: the table {table_of(state)} is not there; converge the host's networks again")
-    return _explained(error)
-
-
-def _explained(error: Kernel) -> Exception:
-    return Unavailable(f"{error}: {_REMEDY}") if error.errno in (*_UNSUPPORTED, errno.ENOENT) else error
+    return explained(error)

@@ -12,6 +12,7 @@ import struct
 
 from bayplan.errors import Kernel, Unavailable
 
+from . import expressions as expr
 from . import netlink
 from . import nftables as nft
 
@@ -47,12 +48,12 @@ def _rules(protocol: int, port: int) -> tuple[netlink.Message, netlink.Message]:
 def _rule(protocol: int, where: tuple[int, int], comment: str, *, old: int, new: int) -> netlink.Message:
     address, port = where
     expressions = (
-        nft.meta(nft.PROTOCOL),
-        nft.equals(bytes((protocol,))),
-        nft.payload(nft.NETWORK, address, 4),
-        nft.equals(_ADDRESS),
-        nft.payload(nft.TRANSPORT, port, 2),
-        nft.equals(struct.pack(">H", old)),
-        *nft.store_port(port, new, checksum=_CHECKSUMS[protocol]),
+        expr.meta(expr.PROTOCOL),
+        expr.equals(bytes((protocol,))),
+        expr.payload(expr.NETWORK, address, 4),
+        expr.equals(_ADDRESS),
+        expr.payload(expr.TRANSPORT, port, 2),
+        expr.equals(struct.pack(">H", old)),
+        *expr.store_port(port, new, checksum=_CHECKSUMS[protocol]),
     )
     return nft.new_rule(nft.IPV4, _TABLE, nft.Rule(_CHAIN, comment, expressions))

@@ -1,7 +1,7 @@
-"""nf_tables as bytes: tables, chains, rules, sets and the expressions that rules are made of (linux/netfilter/nf_tables.h).
+"""nf_tables as bytes: tables, chains, rules, sets and their elements (linux/netfilter/nf_tables.h).
 
 Encoders return a Message for netlink.Channel.transact; decoders take what netlink.Channel.dump returned. `family` is IPV4 or IPV6 (or,
-in what others made, INET or BRIDGE). Registers are the 32-bit ones, counted from 0: a value of n bytes takes n/4 of them.
+in what others made, INET or BRIDGE).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from bayplan.model.value import NamedTuple
 
+from .expressions import ITEM, VALUE, VERDICT, encoded_verdict
 from .netlink import ACK, APPEND, CREATE, EXCLUSIVE, Message, attribute, attributes, big, nested, read_text, text
 
 INET, IPV4, BRIDGE, IPV6 = 1, 2, 7, 10
@@ -27,8 +28,6 @@ _SUBSYSTEM = 10 << 8
 )
 _NEWELEMENT, GETELEMENT, _DELELEMENT = (_SUBSYSTEM + each for each in (12, 13, 14))
 
-_ITEM = 1  # NFTA_LIST_ELEM
-_VALUE, _VERDICT = 1, 2  # NFTA_DATA_*
 _SET_INTERVAL, _SET_MAP = 4, 8
 _INTERVAL_END = 1
 _COMMENT = 0  # the type in a rule's user data that nft shows as its comment
@@ -57,7 +56,7 @@ class Chain(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """expressions are encoded, each by one of the functions below."""
+    """expressions are encoded, each by a function of expressions.py."""
 
     chain: str
     comment: str
@@ -149,113 +148,20 @@ def delete_elements(family: int, table: str, name: str, elements: Iterable[Eleme
 
 
 def _elements(kind: int, family: int, table: str, name: str, elements: Iterable[Element], *, flags: int) -> Iterator[Message]:
-    encoded = [nested(_ITEM, *_element(element)) for element in elements]
+    encoded = [nested(ITEM, *_element(element)) for element in elements]
     for start in range(0, len(encoded), _ELEMENTS_IN_A_MESSAGE):
         items = nested(3, *encoded[start : start + _ELEMENTS_IN_A_MESSAGE])
         yield _message(kind, family, text(1, table) + text(2, name) + items, flags=flags)
 
 
 def _element(element: Element) -> Iterator[bytes]:
-    yield nested(1, attribute(_VALUE, element.key))
+    yield nested(1, attribute(VALUE, element.key))
     if element.jump:
-        yield nested(2, _verdict(JUMP, element.jump))
+        yield nested(2, encoded_verdict(JUMP, element.jump))
     elif element.data:
-        yield nested(2, attribute(_VALUE, element.data))
+        yield nested(2, attribute(VALUE, element.data))
     if element.end:
         yield big(3, _INTERVAL_END)
-
-
-# Expressions
-
-
-def meta(key: int, *, register: int = 0) -> bytes:
-    return _expression("meta", big(1, 8 + register), big(2, key))
-
-
-IN_NAME, OUT_NAME, PROTOCOL = 6, 7, 16  # keys of meta
-NETWORK, TRANSPORT = 1, 2  # bases of payload
-
-
-def payload(base: int, offset: int, length: int, *, register: int = 0) -> bytes:
-    return _expression("payload", big(1, 8 + register), big(2, base), big(3, offset), big(4, length))
-
-
-def store_port(offset: int, port: int, *, checksum: int) -> tuple[bytes, bytes]:
-    """Overwrite a port in the transport header; `checksum` is where that header's checksum is."""
-    value = _expression("immediate", big(1, 8), nested(2, attribute(_VALUE, struct.pack(">H", port))))
-    where = (big(5, 8), big(2, TRANSPORT), big(3, offset), big(4, 2))
-    return value, _expression("payload", *where, big(6, 1), big(7, checksum))
-
-
-def equals(value: bytes, *, register: int = 0, inverted: bool = False) -> bytes:
-    return _expression("cmp", big(1, 8 + register), big(2, int(inverted)), nested(3, attribute(_VALUE, value)))
-
-
-def in_set(name: str, *, inverted: bool = False) -> bytes:
-    return _expression("lookup", text(1, name), big(2, 8), *([big(5, 1)] if inverted else []))
-
-
-def from_map(name: str) -> bytes:
-    """Replace the key in the first registers by its value in the map; no value ends the rule."""
-    return _expression("lookup", text(1, name), big(2, 8), big(3, 8))
-
-
-def verdict_from_map(name: str) -> bytes:
-    return _expression("lookup", text(1, name), big(2, 8), big(3, 0))
-
-
-def any_bit(mask: int) -> tuple[bytes, bytes]:
-    """Go on if any of the bits, in the host's byte order, is set in the first register."""
-    zero, bits = struct.pack("=I", 0), struct.pack("=I", mask)
-    masked = (nested(4, attribute(_VALUE, bits)), nested(5, attribute(_VALUE, zero)))
-    differs = _expression("cmp", big(1, 8), big(2, 1), nested(3, attribute(_VALUE, zero)))
-    return _expression("bitwise", big(1, 8), big(2, 8), big(3, 4), *masked), differs
-
-
-def masked(mask: bytes) -> bytes:
-    zero = bytes(len(mask))
-    values = (nested(4, attribute(_VALUE, mask)), nested(5, attribute(_VALUE, zero)))
-    return _expression("bitwise", big(1, 8), big(2, 8), big(3, len(mask)), *values)
-
-
-def connection(key: int) -> bytes:
-    return _expression("ct", big(1, 8), big(2, key))
-
-
-STATE, STATUS = 0, 2  # keys of connection
-ESTABLISHED, RELATED, NEW = 2, 4, 8
-TRANSLATED = 32  # IPS_DST_NAT
-
-
-def to_this_host() -> tuple[bytes, bytes]:
-    """Go on if the destination is an address of this host."""
-    return _expression("fib", big(1, 8), big(2, 3), big(3, 2)), equals(struct.pack("=I", 2))
-
-
-def destination_nat(family: int, *, port_register: int) -> bytes:
-    """Send the packet to the address in the first registers, port in `port_register`."""
-    return _expression("nat", big(1, 1), big(2, family), big(3, 8), big(5, 8 + port_register))
-
-
-def masquerade() -> bytes:
-    return _expression("masq")
-
-
-def counter() -> bytes:
-    return _expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))
-
-
-def verdict(code: int, *, chain: str = "") -> bytes:
-    return _expression("immediate", big(1, 0), nested(2, _verdict(code, chain)))
-
-
-def _verdict(code: int, chain: str) -> bytes:
-    target = (text(2, chain),) if chain else ()
-    return nested(_VERDICT, attribute(1, struct.pack(">i", code)), *target)
-
-
-def _expression(name: str, *data: bytes) -> bytes:
-    return nested(_ITEM, text(1, name), nested(2, *data))
 
 
 def _message(kind: int, family: int, body: bytes, *, flags: int = 0) -> Message:
@@ -312,14 +218,14 @@ def read_elements(messages: Iterable[Message]) -> Iterator[Element]:
             parts = dict(attributes(item))
             data = dict(attributes(parts.get(2, b"")))
             end = bool(struct.unpack(">I", parts[3])[0] & _INTERVAL_END) if 3 in parts else False
-            key = dict(attributes(parts.get(1, b""))).get(_VALUE, b"")
+            key = dict(attributes(parts.get(1, b""))).get(VALUE, b"")
             code, jump = read_verdict(data)
-            yield Element(key, data.get(_VALUE, b""), jump, end, code)
+            yield Element(key, data.get(VALUE, b""), jump, end, code)
 
 
 def read_verdict(data: dict[int, bytes]) -> tuple[int | None, str]:
     """Return (code, chain) of NFTA_DATA_* attributes, (None, "") if they hold no verdict."""
-    parts = dict(attributes(data.get(_VERDICT, b"")))
+    parts = dict(attributes(data.get(VERDICT, b"")))
     return (struct.unpack(">i", parts[1])[0] if 1 in parts else None), read_text(parts.get(2, b""))
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from bayplan.errors import Kernel, Unavailable
 from bayplan.model.value import NamedTuple
 
+from . import expressions as expr
 from . import netlink, xtables
 from . import nftables as nft
 from .netlink import Channel
@@ -114,8 +115,8 @@ def _rules(state: str, room: str) -> tuple[nft.Rule, ...]:
     """One rule for what comes from a bridge of the state, one for what goes to it, in the form that iptables-nft writes and reads."""
     prefix = _links_of(state).encode()
     return tuple(
-        nft.Rule(room, comment_of(state), (nft.meta(key), nft.equals(prefix), nft.counter(), nft.verdict(nft.ACCEPT)))
-        for key in (nft.IN_NAME, nft.OUT_NAME)
+        nft.Rule(room, comment_of(state), (expr.meta(key), expr.equals(prefix), expr.counter(), expr.verdict(nft.ACCEPT)))
+        for key in (expr.IN_NAME, expr.OUT_NAME)
     )
 
 
@@ -129,7 +130,7 @@ def _marks(channel: Channel, state: str) -> list[Mark]:
 
 
 def _is_entering(rule: Found) -> bool:
-    return any(name == "meta" and int.from_bytes(fields.get(2, b""), "big") == nft.IN_NAME for name, fields in rule.expressions)
+    return any(name == "meta" and int.from_bytes(fields.get(2, b""), "big") == expr.IN_NAME for name, fields in rule.expressions)
 
 
 def _legacy_tables() -> list[tuple[int, Table]]:

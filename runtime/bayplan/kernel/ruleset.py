@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from bayplan.errors import Invalid
 from bayplan.model.value import NamedTuple
 
+from . import expressions as expr
 from . import nftables as nft
 from .nftables import IPV4, IPV6, Chain, Element, Rule, Set
 
@@ -96,10 +97,10 @@ def sets(family: Family) -> tuple[Set, ...]:
     )
 
 
-_IN, _OUT = nft.meta(nft.IN_NAME), nft.meta(nft.OUT_NAME)
-_DROP, _ACCEPT, _RETURN = nft.verdict(nft.DROP), nft.verdict(nft.ACCEPT), nft.verdict(nft.RETURN)
-_KNOWN = (nft.connection(nft.STATE), *nft.any_bit(nft.ESTABLISHED | nft.RELATED))
-_PUBLISHED = (nft.connection(nft.STATUS), *nft.any_bit(nft.TRANSLATED))
+_IN, _OUT = expr.meta(expr.IN_NAME), expr.meta(expr.OUT_NAME)
+_DROP, _ACCEPT, _RETURN = expr.verdict(nft.DROP), expr.verdict(nft.ACCEPT), expr.verdict(nft.RETURN)
+_KNOWN = (expr.connection(expr.STATE), *expr.any_bit(expr.ESTABLISHED | expr.RELATED))
+_PUBLISHED = (expr.connection(expr.STATUS), *expr.any_bit(expr.TRANSLATED))
 
 
 def rules(family: Family) -> tuple[Rule, ...]:
@@ -112,28 +113,28 @@ def _loopback(family: Family) -> tuple[Rule, ...]:
     The kernel itself drops such packets of IPv6.
     """
     if family.number == IPV6:
-        to_itself = (nft.payload(nft.NETWORK, 24, 16), nft.equals(bytes(15) + b"\1"), _RETURN)
+        to_itself = (expr.payload(expr.NETWORK, 24, 16), expr.equals(bytes(15) + b"\1"), _RETURN)
         return (Rule("leaving", "::1 is relayed, it cannot be translated", to_itself),)
-    source = (nft.payload(nft.NETWORK, 12, 1), nft.equals(_LOOPBACK))
-    destination = (nft.payload(nft.NETWORK, 16, 1), nft.equals(_LOOPBACK))
-    bridges = (_IN, nft.in_set("bridges"))
+    source = (expr.payload(expr.NETWORK, 12, 1), expr.equals(_LOOPBACK))
+    destination = (expr.payload(expr.NETWORK, 16, 1), expr.equals(_LOOPBACK))
+    bridges = (_IN, expr.in_set("bridges"))
     return (
         Rule("before", "no container speaks to the host's loopback", (*bridges, *destination, _DROP)),
         Rule("before", "no container speaks as the host's loopback", (*bridges, *source, _DROP)),
         # A neighbour may address 127.0.0.1 to our MAC; translated it would no longer be recognised as a martian.
         Rule("arriving", "a port published on 127.0.0.1 is for this host", (*destination, _RETURN)),
-        Rule("after", "this host's loopback to a container", (*source, _OUT, nft.in_set("bridges"), nft.masquerade())),
+        Rule("after", "this host's loopback to a container", (*source, _OUT, expr.in_set("bridges"), expr.masquerade())),
     )
 
 
 def _translation(family: Family) -> tuple[Rule, ...]:
     words = family.size // 4
-    address = nft.payload(nft.NETWORK, family.destination, family.size)
-    protocol, port = nft.meta(nft.PROTOCOL, register=words), nft.payload(nft.TRANSPORT, 2, 2, register=words + 1)
-    send = nft.destination_nat(family.number, port_register=words)
-    addressed = (*nft.to_this_host(), address, protocol, port, nft.from_map("addressed"), send)
-    key = (nft.meta(nft.PROTOCOL), nft.payload(nft.TRANSPORT, 2, 2, register=1))
-    published = (*nft.to_this_host(), *key, nft.from_map("published"), send)
+    address = expr.payload(expr.NETWORK, family.destination, family.size)
+    protocol, port = expr.meta(expr.PROTOCOL, register=words), expr.payload(expr.TRANSPORT, 2, 2, register=words + 1)
+    send = expr.destination_nat(family.number, port_register=words)
+    addressed = (*expr.to_this_host(), address, protocol, port, expr.from_map("addressed"), send)
+    key = (expr.meta(expr.PROTOCOL), expr.payload(expr.TRANSPORT, 2, 2, register=1))
+    published = (*expr.to_this_host(), *key, expr.from_map("published"), send)
     return tuple(
         Rule(chain, comment, expressions)
         for chain in ("arriving", "leaving")
@@ -142,11 +143,11 @@ def _translation(family: Family) -> tuple[Rule, ...]:
 
 
 def _to_host(family: Family) -> tuple[Rule, ...]:
-    internal = (_IN, nft.in_set("internal"))
+    internal = (_IN, expr.in_set("internal"))
     solicited = tuple(
-        Rule("to-host", "neighbour discovery", (nft.meta(nft.PROTOCOL), nft.equals(bytes((nft.ICMPV6,))), *kind, _ACCEPT))
+        Rule("to-host", "neighbour discovery", (expr.meta(expr.PROTOCOL), expr.equals(bytes((nft.ICMPV6,))), *kind, _ACCEPT))
         for number in _NEIGHBOURS
-        for kind in [(nft.payload(nft.TRANSPORT, 0, 1), nft.equals(bytes((number,))))]
+        for kind in [(expr.payload(expr.TRANSPORT, 0, 1), expr.equals(bytes((number,))))]
     )
     return (
         *(solicited if family.number == IPV6 else ()),
@@ -157,24 +158,24 @@ def _to_host(family: Family) -> tuple[Rule, ...]:
 
 def _forwarded() -> tuple[Rule, ...]:
     # With bridge-nf-call-iptables a bridge's own traffic comes by here, too.
-    same = (_IN, nft.meta(nft.OUT_NAME, register=4), nft.in_set("same"))
-    bridges = (_OUT, nft.in_set("bridges"))
+    same = (_IN, expr.meta(expr.OUT_NAME, register=4), expr.in_set("same"))
+    bridges = (_OUT, expr.in_set("bridges"))
     return (
         Rule("forwarded", "known connections", (*_KNOWN, _ACCEPT)),
         Rule("forwarded", "within a network", (*same, _ACCEPT)),
-        Rule("forwarded", "out of an internal network", (_IN, nft.in_set("internal"), _DROP)),
-        Rule("forwarded", "into an internal network", (_OUT, nft.in_set("internal"), _DROP)),
+        Rule("forwarded", "out of an internal network", (_IN, expr.in_set("internal"), _DROP)),
+        Rule("forwarded", "into an internal network", (_OUT, expr.in_set("internal"), _DROP)),
         Rule("forwarded", "published ports", (*bridges, *_PUBLISHED, _ACCEPT)),
         Rule("forwarded", "nothing else reaches a container", (*bridges, _DROP)),
     )
 
 
 def _after(family: Family) -> tuple[Rule, ...]:
-    source = nft.payload(nft.NETWORK, family.source, family.size)
-    outside = (_OUT, nft.in_set("bridges", inverted=True))
+    source = expr.payload(expr.NETWORK, family.source, family.size)
+    outside = (_OUT, expr.in_set("bridges", inverted=True))
     return (
-        Rule("after", "to a published port of the own network", (_OUT, nft.verdict_from_map("within"))),
-        Rule("after", "to the outside", (source, nft.in_set("subnets"), *outside, nft.masquerade())),
+        Rule("after", "to a published port of the own network", (_OUT, expr.verdict_from_map("within"))),
+        Rule("after", "to the outside", (source, expr.in_set("subnets"), *outside, expr.masquerade())),
     )
 
 
@@ -182,8 +183,8 @@ def rule_of(bridge: Bridge, family: Family) -> Rule:
     """Without this translation the addressed container would answer the asking one directly, past the connection's record."""
     subnet = subnet_of(bridge, family) or ""
     address, mask = network_bytes(subnet)
-    source = (nft.payload(nft.NETWORK, family.source, family.size), nft.masked(mask), nft.equals(address))
-    return Rule(chain_of(bridge.name), subnet, (*source, *_PUBLISHED, nft.masquerade()))
+    source = (expr.payload(expr.NETWORK, family.source, family.size), expr.masked(mask), expr.equals(address))
+    return Rule(chain_of(bridge.name), subnet, (*source, *_PUBLISHED, expr.masquerade()))
 
 
 def bridge_elements(bridge: Bridge, family: Family) -> dict[str, list[Element]]:

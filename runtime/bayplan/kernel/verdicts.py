@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bayplan.model.value import NamedTuple
 
+from . import expressions as expr
 from . import nftables as nft
 from .netlink import attributes, read_text
 from .nftables import Chain, Element, Found
@@ -108,11 +109,11 @@ def _applies(table: Table, name: str, fields: dict[int, bytes], registers: dict[
 
 def _loaded(name: str, key: int, packet: Packet) -> bytes | None:
     if name == "meta":
-        link = {nft.IN_NAME: packet.entering, nft.OUT_NAME: packet.leaving}.get(key, "")
+        link = {expr.IN_NAME: packet.entering, expr.OUT_NAME: packet.leaving}.get(key, "")
         return link.encode().ljust(16, b"\0") if link else None
-    if key == nft.STATE:
-        return struct.pack("=I", nft.NEW)
-    return struct.pack("=I", nft.TRANSLATED if packet.translated else 0) if key == nft.STATUS else None
+    if key == expr.STATE:
+        return struct.pack("=I", expr.NEW)
+    return struct.pack("=I", expr.TRANSLATED if packet.translated else 0) if key == expr.STATUS else None
 
 
 def _masked(value: bytes | None, fields: dict[int, bytes]) -> bytes | None:

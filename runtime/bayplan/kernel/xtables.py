@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from bayplan.errors import Unavailable
 
+from . import expressions as expr
 from . import nftables as nft
 from .nftables import IPV4, IPV6, Chain, Found, Rule
 from .verdicts import Table
@@ -19,8 +20,8 @@ _IN_USE = {IPV4: "ip_tables_names", IPV6: "ip6_tables_names"}
 _DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin")
 _TARGETS = {"ACCEPT": nft.ACCEPT, "DROP": nft.DROP, "REJECT": nft.DROP, "RETURN": nft.RETURN}
 _PASSING = ("LOG", "NFLOG", "ULOG")
-_LINKS = {"-i": nft.IN_NAME, "-o": nft.OUT_NAME}
-_UNKNOWN = nft.connection(-1 & 0xFF)
+_LINKS = {"-i": expr.IN_NAME, "-o": expr.OUT_NAME}
+_UNKNOWN = expr.connection(-1 & 0xFF)
 
 
 def read(family: int) -> Table | None:
@@ -97,16 +98,16 @@ def _rule(family: int, chain: str, words: Sequence[str]) -> Found:
             inverted = True
             continue
         if word in _LINKS:
-            expressions += [nft.meta(_LINKS[word]), nft.equals(_pattern(next(rest)), inverted=inverted)]
+            expressions += [expr.meta(_LINKS[word]), expr.equals(_pattern(next(rest)), inverted=inverted)]
         elif word == "--comment":
             comment = next(rest)
         elif word in ("-j", "-g"):
             expressions += _target(next(rest), jump=word == "-j")
             break  # what follows are options of the target
         elif word == "-m":
-            expressions += [] if next(rest) == "comment" else [_UNKNOWN, nft.equals(b"\0")]
+            expressions += [] if next(rest) == "comment" else [_UNKNOWN, expr.equals(b"\0")]
         else:
-            expressions += [_UNKNOWN, nft.equals(b"\0")]
+            expressions += [_UNKNOWN, expr.equals(b"\0")]
         inverted = False
     return nft.read_rule(nft.new_rule(family, "filter", Rule(chain, comment, tuple(expressions))))
 
@@ -119,5 +120,5 @@ def _target(name: str, *, jump: bool) -> list[bytes]:
     if name in _PASSING:
         return []
     if name in _TARGETS:
-        return [nft.verdict(_TARGETS[name])]
-    return [nft.verdict(nft.JUMP if jump else nft.GOTO, chain=name)]
+        return [expr.verdict(_TARGETS[name])]
+    return [expr.verdict(nft.JUMP if jump else nft.GOTO, chain=name)]
