@@ -10,6 +10,7 @@ it has none. So a task costs one module's execution, as any other module does.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ SHIPPED = os.path.join(COLLECTION, "files", "bayplan.zip")
 CALL = "bayplan.containers.call"
 
 
+@functools.cache
 def find_archive():
     """The path of the archive to send, and its digest, which is what the runtime is called on a host."""
     if not os.path.exists(SHIPPED):
@@ -79,7 +81,9 @@ def load_runtime():
     return controller, BayplanError, options, task
 
 
-controller, BayplanError, tables, tasks = load_runtime()  # once for a playbook: the processes of its tasks are forked from this one
+# Once for a playbook: the processes of its tasks are forked from this one.
+controller, BayplanError, tables, tasks = load_runtime()
+find_archive()
 
 
 class ActionModule(ActionBase):
