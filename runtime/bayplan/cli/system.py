@@ -8,7 +8,7 @@ from typing import Any
 
 from bayplan.cli.call import Call
 from bayplan.cli.output import json_text, write
-from bayplan.errors import Conflict, Invalid
+from bayplan.errors import Invalid
 
 
 def version_text() -> str:
@@ -133,19 +133,7 @@ def uninstall(call: Call) -> int:
     if not call.flag("force"):
         raise Invalid(f"uninstall: it removes {call.root} with all containers, images and networks of it; say --force")
     state = call.state()
-    from bayplan import install
-    from bayplan.engine import containers, networks, stop, volumes
+    from bayplan.engine import uninstall as engine
 
-    if volumes.all_volumes(state) and not call.flag("volumes"):
-        raise Conflict(f"uninstall: there are volumes in {call.root}; remove them first, or say --volumes to lose their data")
-    for record in containers.all_records(state):
-        stop.remove(state, record, force=True, volumes=True)
-    for view in networks.all_networks(state):
-        networks.remove(state, view.row.name)
-    state.records.close()
-    install.remove(call.root)
-    if os.path.isdir(call.root):
-        import shutil
-
-        shutil.rmtree(call.root)
+    engine.uninstall(state, lose_volumes=call.flag("volumes"))
     return 0

@@ -1,0 +1,36 @@
+"""Removing a whole state: its containers, what it has in the kernel, its runtime, its directory."""
+
+from __future__ import annotations
+
+import os
+
+from bayplan.engine import cgroup, containers, networks, stop, volumes
+from bayplan.engine.state import State
+from bayplan.errors import Conflict
+
+
+def uninstall(state: State, *, lose_volumes: bool) -> None:
+    """Remove everything. Volumes take a permission of their own: Conflict where there are any without it, and nothing is done.
+
+    What is removed stays removed if it fails in between; doing it again goes on.
+    """
+    root = state.root.path
+    if volumes.all_volumes(state) and not lose_volumes:
+        raise Conflict(f"uninstalling {root}: it has volumes; remove them first, or say --volumes to lose their data")
+    for record in containers.all_records(state):
+        stop.remove(state, record, force=True, volumes=True)
+    for view in networks.all_networks(state):
+        networks.remove(state, view.row.name)
+    cgroup.remove_all(state)
+    state.records.close()
+    _remove_files(root)
+
+
+def _remove_files(root: str) -> None:
+    import shutil
+
+    from bayplan import install
+
+    install.remove(root)
+    if os.path.isdir(root):
+        shutil.rmtree(root)
