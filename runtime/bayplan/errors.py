@@ -14,6 +14,8 @@ lower case, one sentence, no trailing full stop.
 
 from __future__ import annotations
 
+import errno
+
 
 class BayplanError(Exception):
     """Base of everything that a user may be shown; `kind` is its name in a response."""
@@ -49,3 +51,26 @@ class Kernel(BayplanError):
     def __init__(self, doing: str, error: OSError) -> None:
         self.errno = error.errno or 0
         super().__init__(f"{doing}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else ""))
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """(kind, message) for a user. A bug of ours says so, with its place, and not as a traceback."""
+    if isinstance(error, BayplanError):
+        return error.kind, str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable.kind, f"writing {error.filename or 'to the state root'}: the disk is full; free some space and try again"
+    if isinstance(error, OSError):
+        return "kernel", f"{error.filename or 'a system call'}: {error.strerror or error}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "interrupted; what was done so far stays, run it again to finish"
+    if isinstance(error, MemoryError):
+        return Unavailable.kind, "out of memory"
+    return "bug", f"this is a bug in bayplan: {type(error).__name__}: {error} ({place(error)})"
+
+
+def place(error: BaseException) -> str:
+    """file:line of where the error was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "nowhere"

@@ -95,9 +95,7 @@ class Lab:
             stop.remove(state, record, force=True, volumes=True)
         for row in records.networks(state.records):
             networks.remove(state, row.name)
-        for directory in Path("/sys/fs/cgroup").glob(f"*/bayplan-{state.id}"):
-            os.rmdir(directory)
-        for directory in Path("/sys/fs/cgroup").glob(f"bayplan-{state.id}"):
+        for directory in sorted(Path("/sys/fs/cgroup").glob(f"**/bayplan-{state.id}/**/"), reverse=True):
             os.rmdir(directory)
 
 

@@ -8,6 +8,9 @@ from bayplan.kernel.cgroups import Cgroup
 from bayplan.model.runtime import Resources
 
 
+MONITORS = "monitors"
+
+
 def path(state: State, container_id: str) -> str:
     """The name of a container's cgroup beneath each hierarchy's root, as the bundle says it."""
     return f"/bayplan-{state.id}/{container_id}"
@@ -40,6 +43,22 @@ def remove(state: State, container_id: str) -> None:
         cgroups.remove(found)
 
 
+def remove_all(state: State) -> None:
+    """Remove the cgroup of the whole state, and kill what is left in it."""
+    found = cgroups.find(cgroups.observe_host(), f"bayplan-{state.id}")
+    if found:
+        cgroups.remove(found)
+
+
+def adopt(state: State, builder: int) -> None:
+    """Take a builder out of the session that started it: its monitor is to outlive that, and shares no limit with it.
+
+    Its caller does this while the builder works: the wait that the kernel imposes on the first move is then over when the
+    container's first process is moved.
+    """
+    cgroups.adopt(cgroups.observe_host(), f"bayplan-{state.id}/{MONITORS}", builder)
+
+
 def names(state: State) -> frozenset[str]:
     """The ids whose cgroups are there."""
-    return cgroups.names(cgroups.observe_host(), f"bayplan-{state.id}")
+    return cgroups.names(cgroups.observe_host(), f"bayplan-{state.id}") - {MONITORS}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from bayplan.engine import adjust, clean, containers, endpoints, images, networks, replace, start, stop, volumes, wellness
 from bayplan.engine.observe import observe
 from bayplan.engine.state import State, open_state
-from bayplan.errors import Invalid, NotFound
+from bayplan.errors import Invalid, NotFound, explain
 from bayplan.kernel import firewall
 from bayplan.model.compose import parse_declaration
 from bayplan.model.container import Container
@@ -82,8 +82,6 @@ def _response(planned: Planned, done: tuple[Step, ...], error: tuple[str, str] |
 
 
 def _apply_all(applying: Applying, planned: Planned) -> Response:
-    from bayplan.dispatch import explain
-
     done: list[Step] = []
     try:
         for step in planned.steps:

@@ -9,7 +9,7 @@ from bayplan.engine import endpoints, files
 from bayplan.engine.containers import Record
 from bayplan.engine.endpoints import Held
 from bayplan.engine.state import State
-from bayplan.errors import Invalid
+from bayplan.errors import Invalid, Unavailable
 from bayplan.model.container import Container, Healthcheck
 from bayplan.model.image import ImageConfig
 from bayplan.store.records import EndpointRow
@@ -99,7 +99,6 @@ def config(
         health_argv=command(state, "_health", record.id) if check else (),
         started_ns=started.at,
         control_fd=client.listen(directory),
-        stdin_once=record.spec.stdin_open,
         ephemeral=record.spec.auto_remove,
         log_driver=driver,
         log_tag=options.get("tag", ""),
@@ -123,7 +122,17 @@ def _syslog_target(address: str) -> tuple[str, str, int]:
     host, _, port = rest.rpartition(":") if rest.count(":") == 1 or "]:" in rest else (rest, "", "514")
     if kind not in ("udp", "tcp") or not port.isdigit():
         raise Invalid(f"reading the log option syslog-address {address!r}: it is unix://PATH, udp://ADDRESS:PORT or tcp://ADDRESS:PORT")
-    return kind, host.strip("[]"), int(port)
+    return kind, _numeric(host.strip("[]")), int(port)
+
+
+def _numeric(host: str) -> str:
+    """The address of a log server: the monitor itself looks no names up."""
+    import _socket
+
+    try:
+        return str(_socket.getaddrinfo(host, None)[0][4][0])
+    except OSError as error:
+        raise Unavailable(f"looking up the log server {host}: {error.strerror}") from error
 
 
 def _facility(name: str) -> int:

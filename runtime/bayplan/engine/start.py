@@ -7,16 +7,16 @@ and execs the monitor, which keeps the builder's pid, children and descriptors. 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import sys
 import time
 from typing import NoReturn
 
 from bayplan.engine import cgroup, endpoints, files, fill, filters, images, monitor, sources
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Unavailable
+from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Unavailable, explain
 from bayplan.kernel import cgroups, linux, sandbox
 from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 from bayplan.model.runtime import config_document
@@ -56,6 +56,7 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
     for fd in (lock, writer, theirs):
         if fd >= 0:
             os.close(fd)
+    cgroup.adopt(state, builder)
     trouble = _read_all(reader)
     if trouble:
         os.waitpid(builder, 0)
@@ -102,8 +103,6 @@ def _build_or_tell(state: State, record: Record, *, lock: int, owner: int, write
 
 
 def _described(error: BaseException) -> tuple[str, str, int]:
-    from bayplan.dispatch import explain
-
     kind, message = explain(error)
     return kind, message, getattr(error, "exit_code", 0)
 
@@ -122,7 +121,10 @@ def _as_error(trouble: bytes) -> BayplanError:
 def again(state: State, record: Record, *, restarts: int, streak: int) -> NoReturn:
     """Start the container once more in this process, which was its monitor. Never returns; where it cannot be started, the
     end is recorded with the reason in its log's place, and the container stays down."""
-    lock = _lock(state.root.container(record.id), record)
+    directory = state.root.container(record.id)
+    lock = _lock(directory, record)
+    if status.stopped_by(directory):
+        sys.exit(0)  # a user's stop came between the end and the restart
     endpoints.detach(state, record.id)
     build(state, record, lock=lock, owner=-1, restarts=restarts, streak=streak)
 
@@ -131,6 +133,7 @@ def build(state: State, record: Record, *, lock: int, owner: int, restarts: int 
     """Make the container in this process and become its monitor. Raises what went wrong, and then nothing of it is left."""
     linux.prctl(SUBREAPER, 1)
     directory = state.root.container(record.id)
+    launch.forget_last_life(directory)
     image = images.config(state, record.image_id)
     leases = records.endpoints(state.records, container=record.id)
     files.write(state, record.id, record.spec, leases, endpoints.gateway(state, leases))
@@ -149,11 +152,10 @@ def build(state: State, record: Record, *, lock: int, owner: int, restarts: int 
         raise
     started = _note(directory, created.pid, restarts)
     endpoints.announce(state, leases)
-    fcntl.fcntl(lock, fcntl.F_SETFD, 0)
     told = monitor.config(state, record, image, leases, held, started)
     told = told._replace(
         stdout_fd=stdio.stdout, stderr_fd=stdio.stderr, stdin_fd=stdio.stdin, terminal_fd=ready.terminal,
-        owner_fd=owner, held_fds=(*told.held_fds, lock), restarts=restarts, streak=streak,
+        owner_fd=owner, stdin_once=record.spec.stdin_open and owner >= 0, lock_fd=lock, restarts=restarts, streak=streak,
         oom_file=cgroups.oom_path(own),
     )  # fmt: skip
     launch.exec_monitor(told, *monitor.runtime())

@@ -110,6 +110,21 @@ def join(cgroup: Cgroup, pid: int = 0) -> None:
             _write(f"{directory}/cgroup.procs", str(pid), "joining the cgroup")
 
 
+def adopt(host: Host, name: str, pid: int) -> None:
+    """Move a process into the cgroup `name`, which has no limits and is made where it is missing. One that is gone is no error.
+
+    The first move in a while waits 10 ms for the kernel (a grace period); those that follow at once do not.
+    """
+    directories = [f"{point}/{name}" for controller, point in host.mounts if host.version == 2 or controller in _ALWAYS_V1]
+    for directory in dict.fromkeys(directories):
+        os.makedirs(directory, exist_ok=True)
+        try:
+            _write(f"{directory}/cgroup.procs", str(pid), "leaving the session's cgroup")
+        except Kernel as error:
+            if error.errno != errno.ESRCH:
+                raise
+
+
 def join_monitor(cgroup: Cgroup) -> None:
     """On version 2, move this process into the leaf for the monitor, out of the session that started it."""
     if cgroup.version == 2:
