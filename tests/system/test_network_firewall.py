@@ -88,6 +88,7 @@ def test_from_anything_the_tables_come_to_what_is_wanted_and_back(lab: Lab, want
         f'add element ip bayplan-{STATE} same {{ "eth0" . "{FIRST.name}" }}',
         f"delete element ip bayplan-{STATE} subnets {{ 10.89.0.0/24 }}",
         f"add element ip bayplan-{STATE} published {{ tcp . 22 : 10.89.0.5 . 22 }}",
+        f"add element ip bayplan-{STATE} published {{ icmp . 8 : 10.89.0.5 . 22 }}",
         f"insert rule ip bayplan-{STATE} forwarded accept",
         f"add rule ip bayplan-{STATE} arriving drop",
         f"add chain ip bayplan-{STATE} mine {{ type filter hook forward priority 5; policy drop; }}",
@@ -140,6 +141,20 @@ def test_wildcards_are_one_however_they_are_spelt(lab: Lab) -> None:
     assert firewall.canonical(shouted) == WEB6
     lab.on_host(lambda: firewall.unpublish(STATE, [WEB._replace(host_ip="0.0.0.0")]))
     assert observe(lab) == Ruleset(frozenset([FIRST]))
+
+
+def test_another_network_keeps_the_ports_of_a_table_that_somebody_has_damaged(lab: Lab) -> None:
+    repair(lab)
+    lab.on_host(lambda: command("nft", f"flush chain ip bayplan-{STATE} forwarded"))
+    more = [*WHOLE.bridges, Bridge("bp1a2b3cb7", "10.89.7.0/24")]
+    lab.on_host(lambda: firewall.install(STATE, more))
+    assert observe(lab) == Ruleset(frozenset(more), WHOLE.publications)
+
+
+def test_whether_there_is_a_table_is_told_without_reading_it(lab: Lab) -> None:
+    assert not lab.on_host(lambda: firewall.present(STATE))
+    repair(lab)
+    assert lab.on_host(lambda: firewall.present(STATE))
 
 
 def test_removing_leaves_nothing_and_twice_is_no_error(lab: Lab) -> None:

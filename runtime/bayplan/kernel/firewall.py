@@ -14,7 +14,7 @@ from bayplan.model.value import NamedTuple
 
 from . import conntrack, netlink
 from . import nftables as nft
-from .installed import DOING, MAPS, Part, exists, explained, listed, read_table
+from .installed import DOING, Part, exists, explained, read_table, readable_publications
 from .netlink import Channel, Message
 from .nftables import Element
 from .ruleset import (
@@ -28,7 +28,6 @@ from .ruleset import (
     canonical,
     chain_of,
     publication_element,
-    read_publications,
     rule_of,
     rules,
     sets,
@@ -36,7 +35,7 @@ from .ruleset import (
     table_of,
 )
 
-__all__ = ["Bridge", "Publication", "Ruleset", "canonical", "install", "observe", "publish", "remove", "repair", "unpublish"]
+__all__ = ["Bridge", "Publication", "Ruleset", "canonical", "install", "observe", "present", "publish", "remove", "repair", "unpublish"]
 
 _ATTEMPTS = 5
 _OVERTAKEN = (errno.EEXIST, errno.ENOENT, errno.EBUSY)
@@ -67,9 +66,17 @@ def observe(state: str) -> Ruleset | None:
 
 
 def install(state: str, bridges: Iterable[Bridge]) -> None:
-    """Make the tables know exactly these bridges; publications stay. Idempotent. Raises as repair does."""
-    have = observe(state)
-    repair(state, Ruleset(frozenset(bridges), have.publications if have else frozenset()))
+    """Make the tables know exactly these bridges; publications stay, as far as they can be read. Idempotent. Raises as repair does."""
+    with Channel(netlink.NETFILTER) as channel:
+        tables = [each for each in FAMILIES.values() if exists(channel, state, each)]
+        kept = {each for family in tables for each in readable_publications(channel, state, family)}
+    repair(state, Ruleset(frozenset(bridges), frozenset(kept)))
+
+
+def present(state: str) -> bool:
+    """Whether the state has a table at all; cheaper than observing it. Raises as observe does."""
+    with Channel(netlink.NETFILTER) as channel:
+        return exists(channel, state, FAMILIES[nft.IPV4])
 
 
 def repair(state: str, wanted: Ruleset) -> None:
@@ -114,15 +121,15 @@ def unpublish(state: str, publications: Iterable[Publication]) -> None:
     wanted = frozenset(map(canonical, publications))
     with Channel(netlink.NETFILTER) as channel:
         for attempt in range(_ATTEMPTS):
-            present = wanted & _claimed(channel, state, wanted)
+            found = wanted & _claimed(channel, state, wanted)
             try:
-                if present:
-                    _transact(channel, list(_withdrawing(state, present)))
+                if found:
+                    _transact(channel, list(_withdrawing(state, found)))
                 break
             except Kernel as error:
                 if error.errno != errno.ENOENT or attempt == _ATTEMPTS - 1:
                     raise
-    conntrack.forget(present)
+    conntrack.forget(found)
 
 
 def remove(state: str) -> None:
@@ -138,8 +145,8 @@ def _change(channel: Channel, state: str, family: Family, wanted: Ruleset) -> _C
     have = read_table(channel, state, family)
     if family.number == nft.IPV6 and not want.bridges:
         gone = have.publications if have else frozenset()
-        present = exists(channel, state, family)
-        return _Change([nft.delete_table(family.number, table_of(state))] if present else [], gone)
+        superfluous = exists(channel, state, family)
+        return _Change([nft.delete_table(family.number, table_of(state))] if superfluous else [], gone)
     if have is None:
         return _Change(_rebuilding(state, family, want, anew=not exists(channel, state, family)), want.publications)
     messages = [each for bridge in sorted(have.bridges - want.bridges) for each in _forgetting(state, bridge, family)]
@@ -220,11 +227,7 @@ def _claimed(channel: Channel, state: str, wanted: Iterable[Publication]) -> fro
     """Return the publications in the kernel that have the same host's address, protocol and port as one of `wanted`."""
     families = {publication_element(each)[0] for each in wanted}
     keys = {canonical(each)[:3] for each in wanted}
-    found: set[Publication] = set()
-    for family in families:
-        for name in MAPS:
-            found |= read_publications(family, name, listed(channel, state, family, name) or ())
-    return frozenset(each for each in found if each[:3] in keys)
+    return frozenset(each for family in families for each in readable_publications(channel, state, family) if each[:3] in keys)
 
 
 def _transact(channel: Channel, changes: list[Message]) -> None:

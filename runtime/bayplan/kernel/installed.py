@@ -13,6 +13,7 @@ from .netlink import Channel
 from .nftables import Element
 from .ruleset import (
     CHAINS,
+    FOREIGN,
     Bridge,
     Family,
     Publication,
@@ -51,11 +52,19 @@ def read_table(channel: Channel, state: str, family: Family) -> Part | None:
     if len(elements) < len(read):
         return None
     publications = {each for name in MAPS for each in read_publications(family, name, elements[name])}
+    if any(each.protocol == FOREIGN for each in publications):
+        return None
     try:
         bridges = _intact(channel, state, family, elements)
     except Invalid:  # somebody has written something else where a subnet was
         return None
     return None if bridges is None else Part(bridges, frozenset(publications))
+
+
+def readable_publications(channel: Channel, state: str, family: Family) -> set[Publication]:
+    """Return the ports that the table leads somewhere, in whatever state the rest of it is; none if there is no table."""
+    found = {each for name in MAPS for each in read_publications(family, name, listed(channel, state, family, name) or ())}
+    return {each for each in found if each.protocol != FOREIGN}
 
 
 def _intact(channel: Channel, state: str, family: Family, elements: dict[str, list[Element]]) -> frozenset[Bridge] | None:

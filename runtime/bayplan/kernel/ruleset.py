@@ -19,6 +19,7 @@ from . import nftables as nft
 from .nftables import IPV4, IPV6, Chain, Element, Rule, Set
 
 PROTOCOLS = {"tcp": nft.TCP, "udp": nft.UDP, "sctp": nft.SCTP}
+FOREIGN = "?"  # the protocol of what somebody else has put into our maps
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 _LOOPBACK = b"\x7f"  # 127.0.0.0/8 by its first byte
@@ -230,14 +231,14 @@ def canonical(publication: Publication) -> Publication:
 
 
 def read_publications(family: Family, name: str, elements: Iterable[Element]) -> set[Publication]:
-    """The reverse of publication_element; what is none of ours is read as protocol "?"."""
+    """The reverse of publication_element; what no element of ours can be has the protocol FOREIGN."""
     found = set()
     for key, data, *_ in elements:
         host = key[: family.size] if name == "addressed" else b""
         protocol, host_port = struct.unpack_from(">BxxxH", key, len(host))
         (port,) = struct.unpack_from(">H", data, family.size)
         host_ip = _printed(host) if host else ""
-        found.add(Publication(_PROTOCOL_NAMES.get(protocol, "?"), host_ip, host_port, _printed(data[: family.size]), port))
+        found.add(Publication(_PROTOCOL_NAMES.get(protocol, FOREIGN), host_ip, host_port, _printed(data[: family.size]), port))
     return found
 
 

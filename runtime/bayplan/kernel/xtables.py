@@ -21,7 +21,7 @@ _DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin")
 _TARGETS = {"ACCEPT": nft.ACCEPT, "DROP": nft.DROP, "REJECT": nft.DROP, "RETURN": nft.RETURN}
 _PASSING = ("LOG", "NFLOG", "ULOG")
 _LINKS = {"-i": expr.IN_NAME, "-o": expr.OUT_NAME}
-_UNKNOWN = expr.connection(-1 & 0xFF)
+_UNKNOWN = expr.connection(255)  # a condition of which the judging knows nothing
 
 
 def read(family: int) -> Table | None:
