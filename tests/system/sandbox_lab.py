@@ -125,9 +125,13 @@ def finish(started: sandbox.Started, reader: int) -> Ended:
     return Ended(reap(started), output.decode(errors="replace").replace("\r\n", "\n"))
 
 
-def reap(started: sandbox.Started) -> int:
-    if started.pidfd >= 0:
+def close_pidfd(started: sandbox.Started) -> None:
+    if started.pidfd >= 0:  # there is none before Linux 5.3
         os.close(started.pidfd)
+
+
+def reap(started: sandbox.Started) -> int:
+    close_pidfd(started)
     return os.waitstatus_to_exitcode(os.waitpid(started.pid, 0)[1])
 
 

@@ -9,7 +9,7 @@ import stat
 import struct
 
 import pytest
-from sandbox_lab import BASIC, MOUNTS, Box, finish, run_in, end
+from sandbox_lab import BASIC, MOUNTS, Box, close_pidfd, end, finish, run_in
 
 from bayplan.errors import BayplanError, Invalid, Kernel, NotFound
 from bayplan.kernel import sandbox
@@ -443,7 +443,7 @@ def test_entering_what_has_ended_says_so(box: Box) -> None:
     os.waitpid(started.pid, 0)
     with pytest.raises(NotFound):
         run_in(started.pid, "true")
-    os.close(started.pidfd)
+    close_pidfd(started)
 
 
 def test_a_plain_directory_is_a_root_file_system_too(box: Box) -> None:

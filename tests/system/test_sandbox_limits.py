@@ -7,7 +7,7 @@ import pathlib
 import time
 
 import pytest
-from sandbox_lab import DEVICE_RULES, STATE, Box, Limited, compile_c, end, run_in
+from sandbox_lab import DEVICE_RULES, STATE, Box, Limited, close_pidfd, compile_c, end, run_in
 
 from bayplan.errors import Invalid, Kernel, Unavailable
 from bayplan.kernel import cgroups, device_filter, linux
@@ -99,7 +99,7 @@ def test_what_is_removed_is_gone_with_all_its_processes(box: Box) -> None:
     assert cgroups.find(host, name) and "removed" in cgroups.names(host, STATE), "found by name"
     cgroups.kill(cgroup)
     os.waitpid(started.pid, 0)
-    os.close(started.pidfd)
+    close_pidfd(started)
     cgroups.remove(cgroup)
     cgroups.remove(cgroup)
     assert cgroups.find(host, name) is None and not cgroups.names(host, STATE), "and not found after"
@@ -200,7 +200,7 @@ def test_a_child_is_born_in_a_cgroup_of_version_2_and_killed_with_it(box: Box) -
         assert f"0::/{STATE}-v2/one/container" in row, "clone3 put it there"
         cgroups.kill(cgroup)
         assert os.waitstatus_to_exitcode(os.waitpid(started.pid, 0)[1]) == -9, "cgroup.kill"
-        os.close(started.pidfd)
+        close_pidfd(started)
     finally:
         cgroups.remove(cgroup)
         os.rmdir(f"{tree}/{STATE}-v2")
@@ -219,7 +219,7 @@ def test_a_pid_is_not_enough_to_kill_a_process(box: Box) -> None:
     assert is_alive(handle), "a process that merely has the number is spared"
     kill(handle, 9)
     os.waitpid(started.pid, 0)
-    os.close(started.pidfd)
+    close_pidfd(started)
     assert not is_alive(handle), "gone"
     with pytest.raises(NotFound):
         kill(handle, 9)

@@ -8,7 +8,8 @@ one of these from a sealed memfd instead, which executes the image's program:
 - `init`: the same in a child, as its own foreground process group, while process 1 forwards every signal to that child,
   reaps whoever ends, and ends as the child does (128 + signal where a signal ended it).
 
-If execve refuses, either writes its error number (4 bytes, the machine's order) to descriptor 3 and exits with 127.
+Either ends with 127 at once where descriptor 3 is not open: an image whose entry point is `/proc/self/exe` gets no second
+use of it. If execve refuses, it writes the error number (4 bytes, the machine's order) to descriptor 3 and exits with 127.
 The tables are the whole machine code with its assembly, as objdump prints it; a test disassembles them and compares.
 """
 
@@ -70,6 +71,8 @@ _X86_EXEC = (
     "ba01000000",  # mov edx,0x1
     "b848000000",  # mov eax,0x48  ; fcntl F_SETFD
     "0f05",  # syscall
+    "85c0",  # test eax,eax
+    "7831",  # js gone
     "488b0c24",  # mov rcx,QWORD PTR [rsp]
     "488b7c2408",  # mov rdi,QWORD PTR [rsp+0x8]
     "488d742410",  # lea rsi,[rsp+0x10]
@@ -83,6 +86,7 @@ _X86_EXEC = (
     "ba04000000",  # mov edx,0x4
     "b801000000",  # mov eax,0x1  ; write
     "0f05",  # syscall
+    # gone:
     "bf7f000000",  # mov edi,0x7f
     "b8e7000000",  # mov eax,0xe7  ; exit_group
     "0f05",  # syscall
@@ -94,6 +98,8 @@ _X86_INIT = (
     "ba01000000",  # mov edx,0x1
     "b848000000",  # mov eax,0x48  ; fcntl F_SETFD
     "0f05",  # syscall
+    "85c0",  # test eax,eax
+    "0f881c010000",  # js gone
     "4889e3",  # mov rbx,rsp
     "6aff",  # push 0xffffffffffffffff
     "4989e4",  # mov r12,rsp
@@ -184,6 +190,7 @@ _X86_INIT = (
     "ba04000000",  # mov edx,0x4
     "b801000000",  # mov eax,0x1  ; write
     "0f05",  # syscall
+    # gone:
     "bf7f000000",  # mov edi,0x7f
     "b8e7000000",  # mov eax,0xe7  ; exit_group
     "0f05",  # syscall
@@ -195,6 +202,7 @@ _ARM_EXEC = (
     "220080d2",  # mov x2, 0x1
     "280380d2",  # mov x8, 0x19  ; fcntl F_SETFD
     "010000d4",  # svc #0x0
+    "c001f837",  # tbnz w0, #31, gone
     "e30340f9",  # ldr x3, [sp]
     "e00740f9",  # ldr x0, [sp, #8]
     "e1430091",  # add x1, sp, 0x10
@@ -208,6 +216,7 @@ _ARM_EXEC = (
     "820080d2",  # mov x2, 0x4
     "080880d2",  # mov x8, 0x40  ; write
     "010000d4",  # svc #0x0
+    # gone:
     "e00f80d2",  # mov x0, 0x7f
     "c80b80d2",  # mov x8, 0x5e  ; exit_group
     "010000d4",  # svc #0x0
@@ -219,6 +228,7 @@ _ARM_INIT = (
     "220080d2",  # mov x2, 0x1
     "280380d2",  # mov x8, 0x19  ; fcntl F_SETFD
     "010000d4",  # svc #0x0
+    "000bf837",  # tbnz w0, #31, gone
     "f3030091",  # mov x19, sp
     "14008092",  # mov x20, 0xffffffffffffffff
     "ff8300d1",  # sub sp, sp, 0x20
@@ -311,6 +321,7 @@ _ARM_INIT = (
     "820080d2",  # mov x2, 0x4
     "080880d2",  # mov x8, 0x40  ; write
     "010000d4",  # svc #0x0
+    # gone:
     "e00f80d2",  # mov x0, 0x7f
     "c80b80d2",  # mov x8, 0x5e  ; exit_group
     "010000d4",  # svc #0x0
