@@ -18,7 +18,7 @@ from bayplan.model.result import Request, Response
 from bayplan.store import records
 
 RUNTIME = Path(__file__).parents[2] / "runtime"
-APPLETS = ("sh", "true", "false", "sleep", "cat", "ls", "echo", "id", "nc", "httpd", "wget", "nslookup", "mkdir", "touch", "trap", "ip", "kill")
+APPLETS = "sh true false sleep cat ls echo id nc httpd wget nslookup mkdir touch ip kill".split()
 
 
 def busybox_tree(path: Path) -> None:
@@ -95,8 +95,26 @@ class Lab:
             stop.remove(state, record, force=True, volumes=True)
         for row in records.networks(state.records):
             networks.remove(state, row.name)
-        for directory in sorted(Path("/sys/fs/cgroup").glob(f"**/bayplan-{state.id}/**/"), reverse=True):
-            os.rmdir(directory)
+        self.wait("the monitors have ended", lambda: reap() or not self.cgroups_left(state.id))
+
+    def cgroups_left(self, state_id: str) -> list[Path]:
+        """Removes the state's empty cgroups; those that still hold a process are returned."""
+        left = []
+        for directory in sorted(Path("/sys/fs/cgroup").glob(f"**/bayplan-{state_id}/**/"), reverse=True):
+            try:
+                os.rmdir(directory)
+            except OSError:
+                left.append(directory)
+        return left
+
+
+def reap() -> None:
+    """Collect ended monitors: they are this process's children, since it started the containers."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
 
 
 def service(*command: str, **more: Any) -> dict[str, Any]:

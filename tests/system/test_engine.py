@@ -79,7 +79,8 @@ def test_a_removed_option_is_removed_and_limits_change_under_the_same_process(la
     changed = lab.done(want)
     assert steps(checked) == steps(changed) == [("update", "container", "one")], "a check foretells what a run does"
     assert (lab.run("one").pid, lab.run("two").pid) == before, "changing limits and labels leaves every process alone"
-    assert "100663296" in lab.inside("one", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null || true")
+    limits = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null || true"
+    assert "100663296" in lab.inside("one", "sh", "-c", limits), "the kernel has the new limit"
     assert lab.done(want).steps == ()
 
 
@@ -177,6 +178,18 @@ def test_a_taken_port_is_a_clear_error_and_nothing_is_left(lab: Lab) -> None:
         response = lab.converge({"services": {"one": service(ports=[f"{port}:80"])}})
     assert response.error is not None and response.error[0] == "conflict" and str(port) in response.error[1], response.error
     assert lab.command("ps", "-aq") == "", "the container that could not start is not left behind"
+
+
+def test_a_start_after_a_flush_of_our_table_brings_the_rules_back(lab: Lab) -> None:
+    from bayplan.kernel import firewall
+
+    port = free_port()
+    page = "mkdir -p /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www"
+    lab.done({"services": {"one": service("sh", "-c", page, ports=[f"{port}:80"])}})
+    firewall.remove(lab.state().id)
+    lab.command("run", "-d", "--name", "two", "lab:1", "sleep", "1000")
+    assert firewall.observe(lab.state().id) is not None, "no container runs without its network's rules"
+    lab.wait("the page is served", lambda: fetch(f"http://127.0.0.1:{port}/") == "hello\n")
 
 
 def test_a_check_on_an_absent_state_creates_nothing(tmp_path: Path) -> None:

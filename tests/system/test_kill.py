@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from engine_lab import RUNTIME, Lab, service
 
-from bayplan.engine import containers, endpoints
+from bayplan.engine import containers, publications
 from bayplan.kernel import firewall, interfaces
 from bayplan.plan import addresses
 from bayplan.store import records, status
@@ -128,10 +128,11 @@ def leftovers(lab: Lab) -> list[str]:
     links = {addresses.link_name(state.id, lease.ipv4) for lease in leases} | {row.bridge for row in records.networks(state.records)}
     found = [f"link {name}" for name in interfaces.observe() if name.startswith(addresses.prefix_of(state.id)) and name not in links]
     found += [f"directory {name}" for name in os.listdir(state.root.containers) if name not in ids]
-    found += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/bayplan-{state.id}/*") if path.is_dir() and path.name not in {*ids, "monitors"}]
+    cgroups = [path for path in Path("/sys/fs/cgroup").glob(f"**/bayplan-{state.id}/*") if path.is_dir()]
+    found += [f"cgroup {path}" for path in cgroups if path.name not in {*ids, "monitors"}]
     there = firewall.observe(state.id)
     published = there.publications if there else frozenset()
-    found += [f"port {each}" for each in published ^ endpoints.all_publications(state)]
+    found += [f"port {each}" for each in published ^ publications.of_running(state)]
     mounts = Path("/proc/self/mounts").read_text()
     found += [f"mount under {lab.path}"] if lab.path in mounts else []
     found += [f"process {pid}" for pid in strays(lab, ids)]

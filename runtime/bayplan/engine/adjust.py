@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bayplan.engine import cgroup, containers, endpoints, images, monitor, networks
+from bayplan.engine import cgroup, containers, endpoints, images, monitor, networks, publications
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.kernel import firewall, links
@@ -46,7 +46,7 @@ def tell_monitor(state: State, record: Record) -> None:
 
 def _change_ports(state: State, record: Record, spec: Container, *, running: bool) -> None:
     leases = records.endpoints(state.records, container=record.id)
-    before = endpoints.publications(state, record.id, leases)
+    before = publications.of(state, record.id, leases)
     rows = records.ports(state.records, container=record.id)
     with records.transaction(state.records):
         records.remove_ports(state.records, record.id)

@@ -83,6 +83,6 @@ def _ordered(state: State) -> list[Record]:
     """All containers, what others depend on first; a cycle, which no converge would have made, comes as it is."""
     known = {record.name: record for record in containers.all_records(state)}
     try:
-        return [known[name] for name in dependency_order({name: record.spec for name, record in known.items()})]
+        return [known[name] for name in dependency_order({name: record.spec for name, record in known.items()}, {})]
     except Conflict:
         return list(known.values())

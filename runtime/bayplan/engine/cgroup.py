@@ -7,7 +7,6 @@ from bayplan.kernel import cgroups
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.model.runtime import Resources
 
-
 MONITORS = "monitors"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bayplan.engine import cgroup, containers, endpoints, stop
+from bayplan.engine import cgroup, containers, publications, stop
 from bayplan.engine.state import State
 from bayplan.kernel import firewall, interfaces, links
 from bayplan.plan import addresses
@@ -41,6 +41,6 @@ def _cgroups(state: State, known: frozenset[str]) -> None:
 def _ports(state: State) -> None:
     there = firewall.observe(state.id)
     if there:
-        stray = there.publications - endpoints.all_publications(state)
+        stray = there.publications - publications.of_running(state)
         if stray:
             firewall.unpublish(state.id, stray)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bayplan.engine import adjust, clean, containers, endpoints, images, networks, replace, start, stop, volumes, wellness
+from bayplan.engine import adjust, clean, containers, endpoints, images, networks, publications, replace, start, stop, volumes, wellness
 from bayplan.engine.observe import observe
 from bayplan.engine.state import State, open_state
 from bayplan.errors import Invalid, NotFound, explain
@@ -225,7 +225,7 @@ def _remove_container(applying: Applying, name: str) -> None:
 def _repair_firewall(applying: Applying, name: str) -> None:
     """One repair mends all that is missing; it is idempotent."""
     state = applying.state
-    firewall.repair(state.id, firewall.Ruleset(frozenset(networks.bridges(state)), endpoints.all_publications(state)))
+    firewall.repair(state.id, firewall.Ruleset(frozenset(networks.bridges(state)), publications.of_running(state)))
     networks.clear_way(state)
 
 

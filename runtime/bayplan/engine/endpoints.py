@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bayplan.engine import files, networks
+from bayplan.engine import files, networks, publications
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid
 from bayplan.kernel import firewall, links, namesockets, ports
@@ -55,6 +55,7 @@ def claim_ports(state: State, container_id: str, spec: Container, *, keep: tuple
     """Record the container's ports; one without a number of its own keeps the number that it has in `keep`."""
     chosen = {(row.target, row.protocol, row.host_ip): row.port for row in keep}
     for port in spec.ports:
+        _check_served(state, container_id, port)
         number = port.published or chosen.get((port.target, port.protocol, port.host_ip), 0)
         records.put_port(state.records, _claimed_port(state, container_id, port._replace(published=number)))
 
@@ -81,6 +82,13 @@ def claim_address(state: State, container_id: str, spec: Container, endpoint: En
 def names_on(spec: Container, container_id: str, endpoint: Endpoint) -> tuple[str, ...]:
     """What the container answers to on a network: its name, its short id, its aliases."""
     return tuple(dict.fromkeys((spec.name, *endpoint.aliases, container_id[:12])))
+
+
+def _check_served(state: State, container_id: str, port: Port) -> None:
+    """Refuse an IPv6 address of the host where the container has none to lead it to."""
+    leases = records.endpoints(state.records, container=container_id)
+    if ":" in port.host_ip and not (leases and leases[0].ipv6):
+        raise Invalid(f"publishing [{port.host_ip}]:{port.published}: the container's first network has no IPv6; enable_ipv6 on it")
 
 
 def _claimed_port(state: State, container_id: str, port: Port) -> PortRow:
@@ -126,31 +134,13 @@ def attachment_of(state: State, lease: EndpointRow) -> links.Attachment:
         ipv6=f"{lease.ipv6}/{prefix6}" if lease.ipv6 else "",
         gateway="" if spec.internal else network.gateway,
         gateway6="" if spec.internal else network.gateway6,
-        mtu=spec.mtu or 1500,
+        mtu=network.mtu,
     )
-
-
-def publications(state: State, container_id: str, leases: tuple[EndpointRow, ...]) -> tuple[firewall.Publication, ...]:
-    """The container's ports as the firewall takes them: they lead to its address on its first network."""
-    if not leases:
-        return ()
-    lease = leases[0]
-    found = []
-    for port in records.ports(state.records, container=container_id):
-        if ":" not in port.host_ip:
-            found.append(firewall.Publication(port.protocol, _any(port.host_ip), port.port, lease.ipv4, port.target))
-        if lease.ipv6 and (":" in port.host_ip or _any(port.host_ip) == ""):
-            found.append(firewall.Publication(port.protocol, _any(port.host_ip), port.port, lease.ipv6, port.target))
-    return tuple(found)
-
-
-def _any(host_ip: str) -> str:
-    return "" if host_ip in ("", "0.0.0.0", "::") else host_ip
 
 
 def publish(state: State, container_id: str, leases: tuple[EndpointRow, ...]) -> Held:
     """Lead the container's ports to it, and hold them against others. Raises Conflict where another process has one."""
-    wanted_ports = publications(state, container_id, leases)
+    wanted_ports = publications.of(state, container_id, leases)
     if not wanted_ports:
         return Held()
     reserved = ports.reserve(wanted_ports)
@@ -171,7 +161,7 @@ def detach(state: State, container_id: str) -> None:
     Its links go with its namespace, soon: deleting one takes the kernel 17 ms that nobody should wait for.
     """
     leases = records.endpoints(state.records, container=container_id)
-    gone = publications(state, container_id, leases)
+    gone = publications.of(state, container_id, leases)
     if gone:
         firewall.unpublish(state.id, gone)
     announce(state, leases)
@@ -205,18 +195,7 @@ def answer_names(held: Held, *, netns: int) -> Held:
 def republish(state: State, container_id: str) -> None:
     """Lead the container's ports to the address that it has now."""
     leases = records.endpoints(state.records, container=container_id)
-    firewall.publish(state.id, publications(state, container_id, leases))
-
-
-def all_publications(state: State) -> frozenset[firewall.Publication]:
-    """What the firewall should lead to the containers that run."""
-    boot = status.boot_id()
-    found: set[firewall.Publication] = set()
-    for container_id in {row.container for row in records.ports(state.records)}:
-        started = status.read_started(state.root.container(container_id))
-        if started and status.process_alive(started, boot):
-            found |= set(publications(state, container_id, records.endpoints(state.records, container=container_id)))
-    return frozenset(found)
+    firewall.publish(state.id, publications.of(state, container_id, leases))
 
 
 def reconnect_all(state: State, network: NetworkRow) -> None:

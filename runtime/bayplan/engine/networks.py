@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from bayplan.engine import clock
+from bayplan.engine import clock, publications
 from bayplan.engine.files import DEFAULT_NETWORK
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
@@ -19,7 +19,6 @@ from bayplan.store.records import NetworkRow
 from bayplan.store.trees import remove_tree
 
 RESERVED = ("host", "none")
-USUAL_MTU = 1500
 
 
 class NetworkView(NamedTuple):
@@ -33,9 +32,10 @@ def create(state: State, spec: Network) -> NetworkRow:
         raise Invalid(f"creating network {spec.name}: there is no network driver {spec.driver!r}; use bridge")
     if spec.name in RESERVED:
         raise Conflict(f"creating network {spec.name}: the name is reserved for the mode {spec.name}")
-    used = tuple(interfaces.subnets_in_use(interfaces.observe()))
+    found = interfaces.observe()
+    used, mtu = tuple(interfaces.subnets_in_use(found)), spec.mtu or interfaces.usual_mtu(found)
     with records.transaction(state.records):
-        row = _new_row(state, spec, used)
+        row = _new_row(state, spec, used, mtu)
         records.put_network(state.records, row)
     try:
         install(state, row)
@@ -46,7 +46,7 @@ def create(state: State, spec: Network) -> NetworkRow:
     return row
 
 
-def _new_row(state: State, spec: Network, used: tuple[str, ...]) -> NetworkRow:
+def _new_row(state: State, spec: Network, used: tuple[str, ...], mtu: int) -> NetworkRow:
     there = records.networks(state.records)
     taken = (*used, *(subnet for row in there for subnet in (row.subnet, row.subnet6) if subnet))
     network_id = os.urandom(32).hex()
@@ -57,7 +57,9 @@ def _new_row(state: State, spec: Network, used: tuple[str, ...]) -> NetworkRow:
     gateway6 = addresses.gateway_of(subnet6, spec.gateway6) if subnet6 else ""
     bridge = addresses.bridge_name(state.id, gateway)
     document = json.dumps(network_document(spec))
-    return NetworkRow(network_id, spec.name, document, bridge, subnet, gateway, subnet6, gateway6, spec.project, clock.now())
+    return NetworkRow(
+        network_id, spec.name, document, bridge, subnet, gateway, subnet6, gateway6, mtu, spec.project, clock.now()
+    )
 
 
 def specification(row: NetworkRow) -> Network:
@@ -99,7 +101,10 @@ def firewall_bridge(row: NetworkRow) -> firewall.Bridge:
 
 def install(state: State, row: NetworkRow) -> None:
     """Make what the network needs in the kernel: the rules first, since the bridge lets loopback addresses in."""
-    firewall.install(state.id, bridges(state))
+    if firewall.present(state.id):
+        firewall.install(state.id, bridges(state))
+    else:
+        firewall.repair(state.id, firewall.Ruleset(frozenset(bridges(state)), publications.of_running(state)))
     links.install_bridge(bridge_link(row))
     clear_way(state)
 
@@ -120,13 +125,13 @@ def obstacles_to(state: State) -> tuple[obstacles.Obstacle, ...]:
 def bridge_link(row: NetworkRow) -> links.BridgeLink:
     """The network's bridge as the kernel should have it."""
     ipv6 = f"{row.gateway6}/{row.subnet6.partition('/')[2]}" if row.subnet6 else ""
-    mtu = specification(row).mtu or USUAL_MTU
-    return links.BridgeLink(row.bridge, f"{row.gateway}/{row.subnet.partition('/')[2]}", ipv6, mtu)
+    forwards = not specification(row).internal
+    return links.BridgeLink(row.bridge, f"{row.gateway}/{row.subnet.partition('/')[2]}", ipv6, row.mtu, forwards)
 
 
 def make_sure(state: State, row: NetworkRow) -> None:
-    """Install the network where the kernel does not have it, after a reboot for one."""
-    if not interfaces.exists(row.bridge):
+    """Install the network where the kernel does not have it, after a reboot for one, or after somebody has flushed our table."""
+    if not (interfaces.exists(row.bridge) and firewall.present(state.id)):
         install(state, row)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from bayplan.engine import containers, endpoints, images, networks, volumes
+from bayplan.engine import containers, endpoints, images, networks, publications, volumes
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError
@@ -169,8 +169,8 @@ def _firewall_drift(state: State, running: list[Record]) -> tuple[str, ...]:
     missing_ports = [
         f"port {each.host_port}/{each.protocol} of {record.name}"
         for record in running
-        for each in endpoints.publications(state, record.id, records.endpoints(state.records, container=record.id))
-        if there is None or each not in there.publications
+        for each in publications.of(state, record.id, records.endpoints(state.records, container=record.id))
+        if there is None or firewall.canonical(each) not in there.publications
     ]
     in_the_way = [f"way past {each}" for each in networks.obstacles_to(state)]
     return (*missing_bridges, *missing_ports, *in_the_way)

@@ -63,7 +63,18 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
         if ours >= 0:
             os.close(ours)
         raise _as_error(trouble)
+    if _was_killed(builder):
+        if ours >= 0:
+            os.close(ours)
+        _undo(state, record)
+        raise Unavailable(f"starting container {record.name}: the process that was making it has been killed; try again")
     return ours
+
+
+def _was_killed(builder: int) -> bool:
+    """Whether the builder was killed before it could say anything, or its monitor right after."""
+    ended, how = os.waitpid(builder, os.WNOHANG)
+    return bool(ended) and os.WIFSIGNALED(how)
 
 
 def _lock(directory: str, record: Record) -> int:

@@ -23,7 +23,7 @@ CREATE TABLE image (id TEXT PRIMARY KEY, digest TEXT NOT NULL, size INTEGER NOT 
     layers TEXT NOT NULL, blobs TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE image_name (name TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES image(id)) WITHOUT ROWID;
 CREATE TABLE network (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, document TEXT NOT NULL, bridge TEXT NOT NULL UNIQUE,
-    subnet TEXT NOT NULL, gateway TEXT NOT NULL, subnet6 TEXT NOT NULL, gateway6 TEXT NOT NULL,
+    subnet TEXT NOT NULL, gateway TEXT NOT NULL, subnet6 TEXT NOT NULL, gateway6 TEXT NOT NULL, mtu INTEGER NOT NULL,
     project TEXT NOT NULL, created TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE volume (name TEXT PRIMARY KEY, document TEXT NOT NULL, project TEXT NOT NULL, anonymous INTEGER NOT NULL,
     created TEXT NOT NULL) WITHOUT ROWID;
@@ -54,7 +54,7 @@ class ImageRow(NamedTuple):
 
 
 class NetworkRow(NamedTuple):
-    """subnet is "10.89.0.0/24", gateway an address, or both are empty; document the declaration as JSON."""
+    """subnet is "10.89.0.0/24", gateway an address, or both are empty; mtu bytes; document the declaration as JSON."""
 
     id: str
     name: str
@@ -64,6 +64,7 @@ class NetworkRow(NamedTuple):
     gateway: str
     subnet6: str
     gateway6: str
+    mtu: int
     project: str
     created: str
 
@@ -239,7 +240,7 @@ def _image(row: tuple[str, str, int, str, str, str]) -> ImageRow:
 
 def put_network(db: sqlite3.Connection, network: NetworkRow) -> None:
     try:
-        db.execute("INSERT INTO network VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", network)
+        db.execute("INSERT INTO network VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", network)
     except sqlite3.IntegrityError as error:
         raise Conflict(f"creating network {network.name}: a network of this name exists") from error
 

@@ -1,0 +1,37 @@
+"""Which ports of the host lead to which container: from the records, in the firewall's terms."""
+
+from __future__ import annotations
+
+from bayplan.engine.state import State
+from bayplan.kernel import firewall
+from bayplan.store import records, status
+from bayplan.store.records import EndpointRow
+
+
+def of(state: State, container_id: str, leases: tuple[EndpointRow, ...]) -> tuple[firewall.Publication, ...]:
+    """The container's ports as the firewall takes them: they lead to its address on its first network."""
+    if not leases:
+        return ()
+    lease = leases[0]
+    found = []
+    for port in records.ports(state.records, container=container_id):
+        if ":" not in port.host_ip:
+            found.append(firewall.Publication(port.protocol, _any(port.host_ip), port.port, lease.ipv4, port.target))
+        if lease.ipv6 and (":" in port.host_ip or _any(port.host_ip) == ""):
+            found.append(firewall.Publication(port.protocol, _any(port.host_ip), port.port, lease.ipv6, port.target))
+    return tuple(found)
+
+
+def _any(host_ip: str) -> str:
+    return "" if host_ip in ("", "0.0.0.0", "::") else host_ip
+
+
+def of_running(state: State) -> frozenset[firewall.Publication]:
+    """What the firewall should lead to the containers that run."""
+    boot = status.boot_id()
+    found: set[firewall.Publication] = set()
+    for container_id in {row.container for row in records.ports(state.records)}:
+        started = status.read_started(state.root.container(container_id))
+        if started and status.process_alive(started, boot):
+            found |= set(of(state, container_id, records.endpoints(state.records, container=container_id)))
+    return frozenset(found)
