@@ -10,11 +10,15 @@ from bayplan.cli.call import Call
 from bayplan.errors import Conflict, Invalid
 
 if TYPE_CHECKING:
+    import signal as _signal
+
     from bayplan.cli.terminal import Terminal
     from bayplan.engine.containers import Record
     from bayplan.engine.state import State
     from bayplan.supervise.client import ExitStatus, Session
     from bayplan.supervise.pump import Streams
+else:
+    import _signal  # without the enumerations of `signal`
 
 _PROXIED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "CONT", "ALRM")
 _NO_STATUS = 0
@@ -123,8 +127,6 @@ def _attended(call: Call, state: State, record: Record, session: Session, termin
 
 def _pass_signals_on(state: State, record: Record) -> None:
     """From now on the container gets our signals: it ends as it likes, and we with it."""
-    import signal
-
     from bayplan.engine import stop
 
     def forward(number: int, _: object) -> None:
@@ -134,7 +136,7 @@ def _pass_signals_on(state: State, record: Record) -> None:
             return
 
     for name in _PROXIED:
-        signal.signal(getattr(signal, f"SIG{name}"), forward)
+        _signal.signal(getattr(_signal, f"SIG{name}"), forward)
 
 
 def logs(call: Call) -> int:
