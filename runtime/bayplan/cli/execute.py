@@ -11,8 +11,12 @@ from bayplan.cli.variables import environment
 from bayplan.errors import Invalid
 
 if TYPE_CHECKING:
+    import signal as _signal
+
     from bayplan.cli.relay import Ends
     from bayplan.kernel.sandbox import Created
+else:
+    import _signal  # without the enumerations of `signal`
 
 
 def execute(call: Call) -> int:
@@ -74,7 +78,6 @@ def _leave(created: Created, ends: Ends) -> int:
 
 def _pass_signals_on(pid: int) -> None:
     """The process is our child and not reaped before we end: its number cannot become another's."""
-    import signal
 
     def forward(number: int, _: object) -> None:
         try:
@@ -83,4 +86,4 @@ def _pass_signals_on(pid: int) -> None:
             return
 
     for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2"):
-        signal.signal(getattr(signal, f"SIG{name}"), forward)
+        _signal.signal(getattr(_signal, f"SIG{name}"), forward)
