@@ -118,9 +118,11 @@ def documents(draw: st.DrawFn, images: Sequence[str] = IMAGES, project: str = PR
     """One valid mapping for `parse_declaration`: 1 to 4 services of a project, with what they name declared beside them."""
     count = draw(st.integers(1, len(SERVICES)))
     services = {name: draw(_service(index, images)) for index, name in enumerate(SERVICES[:count])}
+    for needed in {each for service in services.values() for each in service.get("depends_on", ())}:
+        services[needed]["x-bayplan"].pop("state", None)
     if draw(st.booleans()) and count > 1:
         services = _without(services, draw(st.sampled_from(SERVICES[:count])))
-    subnets = {"front": "10.213.1.0/24", "back": "10.213.2.0/24", "default": "10.213.3.0/24"}
+    subnets = {"front": "10.201.1.0/24", "back": "10.201.2.0/24", "default": "10.201.3.0/24"}
     networks = {name: draw(_network(subnet)) for name, subnet in subnets.items()}
     volumes = {name: draw(st.one_of(st.none(), st.fixed_dictionaries({"labels": _PAIRS}))) for name in VOLUMES}
     contents = {f"./{name}": draw(st.sampled_from(["b25l", "dHdv"])) for name in SECRETS}
@@ -148,6 +150,6 @@ def _without(services: Mapping, gone: str) -> Mapping:
 
 
 def _network(subnet: str) -> st.SearchStrategy[Any]:
-    other = subnet.replace("10.213.", "10.214.")
+    other = subnet.replace("10.201.", "10.202.")
     pools = st.sampled_from([subnet, other]).map(lambda text: {"config": [{"subnet": text}]})
     return st.one_of(st.none(), _optional(labels=_PAIRS, internal=st.booleans(), ipam=pools))

@@ -15,6 +15,7 @@ from bayplan.plan import documents, images, networks, volumes
 from bayplan.plan.claims import check_claims, handovers
 from bayplan.plan.containers import Decision, decide, steps_of, with_consequences, with_fetched_images
 from bayplan.plan.order import dependency_order, sharing
+from bayplan.plan.waiting import check_waiting
 
 
 class Planned(NamedTuple):
@@ -43,6 +44,7 @@ def plan(want: Declaration, have: Host, *, predict: bool = False) -> Planned:
     missing = (*_missing_prerequisites(known, staying), *networks.check_memberships(known, want, have))
     if missing and not predict:
         raise NotFound(missing[0])
+    check_waiting(decisions, have)
     check_claims(staying)
     networks.check_addresses({name: spec for name, spec in staying.items() if name in have.containers or name in known}, want, have)
     steps = (
