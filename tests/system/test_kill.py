@@ -95,14 +95,14 @@ def kill_something(lab: Lab, process: subprocess.Popen[str], dice: random.Random
 def test_whatever_is_killed_the_next_converge_reaches_the_declared_state(lab: Lab) -> None:
     dice = random.Random(7)
     whole = time.monotonic()
-    first = converging(lab, wanted(0))
-    assert first.wait(60) == 0, first.stderr.read() if first.stderr else ""
+    with converging(lab, wanted(0)) as first:
+        assert first.wait(60) == 0, first.stderr.read() if first.stderr else ""
     longest = time.monotonic() - whole
     for turn in range(1, KILLS + 1):
-        process = converging(lab, wanted(turn))
-        time.sleep(dice.uniform(0.0, longest))
-        kill_something(lab, process, dice)
-        process.wait(60)
+        with converging(lab, wanted(turn)) as process:
+            time.sleep(dice.uniform(0.0, longest))
+            kill_something(lab, process, dice)
+            process.wait(60)
         if turn % 4 == 0:
             reached(lab, wanted(turn), turn)
     reached(lab, wanted(KILLS), KILLS)
