@@ -458,3 +458,35 @@ def test_ten_pulls_at_once_fetch_each_layer_once(server: str, image: Image, root
     assert [answer.get("config") for answer in answers] == [image.config] * 10, answers
     assert len(layers_asked) == 3, "the others wait for the one that fetches it"
     check(root, image, answers[0])
+
+
+FULL = """
+set -e
+mkdir -p "$2"; mount -t tmpfs -o size="$3" tmpfs "$2"
+"$1" - "$2" <<'END'
+import os, sys
+from bayplan.engine import pull
+from bayplan.errors import BayplanError
+from bayplan.model.reference import parse_reference
+from bayplan.store.root import StateRoot
+root = StateRoot(sys.argv[1])
+try:
+    pull.pull(parse_reference(os.environ["REFERENCE"]), root=root)
+except BayplanError as error:
+    print(error.kind, error)
+print(sorted(os.listdir(root.layers)), sorted(os.listdir(root.blobs + "/sha256")), sorted(os.listdir(root.staging)))
+END
+"""
+
+
+@pytest.mark.parametrize("size", ["2m", "3m", "4m", "5m", "6m"])
+def test_a_full_disk_is_one_clear_error_and_leaves_no_half_layer(server: str, image: Image, tmp_path: Path, size: str) -> None:
+    """On a small file system of a namespace of its own."""
+    environment = {**os.environ, "PYTHONPATH": RUNTIME, "REFERENCE": f"{server}/team/app:1"}
+    command = ["unshare", "-m", "sh", "-c", FULL, "sh", sys.executable, str(tmp_path / "small"), size]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    said, left = done.stdout.splitlines()
+    assert "No space left on device" in said or "room" in said, said
+    large = parse_digest(image.layers[0]).hex
+    assert large not in left and left.endswith("[]"), "neither the layer nor anything in staging is left"

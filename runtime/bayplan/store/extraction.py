@@ -1,11 +1,11 @@
 """Unpacking a hostile archive in a process of its own that has no other root than the layer's empty directory.
 
-    extraction = start(directory, diff_algorithm=..., room=...)
+    extraction = start(directory, algorithm=..., room=...)
     extraction.feed(compressed bytes) ...
     report = extraction.finish()
 
-The process decompresses, hashes and unpacks; it gets nothing but the bytes, and its report is a file that was opened
-before it changed its root.
+The process decompresses, hashes and unpacks; it gets nothing but the bytes, and its report is in a file in memory
+that was opened before it changed its root.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class Extraction:
             self._source = -1
 
 
-def start(tree: str, *, report: str, algorithm: str, room: int) -> Extraction:
-    """Start a process that unpacks into the empty directory `tree`, at most `room` bytes, and writes the file `report`.
+def start(tree: str, *, algorithm: str, room: int) -> Extraction:
+    """Start a process that unpacks into the empty directory `tree`, at most `room` bytes.
 
     The caller has no threads at this moment: the process is a fork of it.
     """
@@ -95,7 +95,7 @@ def start(tree: str, *, report: str, algorithm: str, room: int) -> Extraction:
 
     reading, writing = os.pipe()
     fcntl.fcntl(writing, _F_SETPIPE_SZ, _PIPE)
-    result = os.open(report, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    result = os.memfd_create("report")  # a file would have no room on a full disk
     pid = os.fork()
     if pid == 0:
         os.close(writing)

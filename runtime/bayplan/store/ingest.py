@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
+from bayplan.errors import Kernel
 from bayplan.model.digest import Digest
 from bayplan.model.image import Descriptor
 from bayplan.store import blobs, extraction, layers
@@ -32,10 +33,12 @@ def ingest(root: StateRoot, descriptor: Descriptor, diff_id: Digest, *, source: 
     with claimed(root, f"layer-{diff_id.hex}") as directory:
         if is_complete(root, descriptor, diff_id):
             return
-        if blobs.exists(root, descriptor.digest):
-            _unpack(root, directory, descriptor, diff_id, chunks=_stored(root, descriptor.digest), keep=False)
-        else:
-            _unpack(root, directory, descriptor, diff_id, chunks=source(), keep=True)
+        keep = not blobs.exists(root, descriptor.digest)
+        chunks = source() if keep else _stored(root, descriptor.digest)
+        try:
+            _unpack(root, directory, descriptor, diff_id, chunks=chunks, keep=keep)
+        except OSError as error:
+            raise Kernel(f"storing the layer {diff_id.short}", error) from error
 
 
 def _stored(root: StateRoot, digest: Digest) -> Iterable[bytes]:
@@ -54,7 +57,7 @@ def _unpack(
     os.mkdir(layer, 0o700)
     os.mkdir(tree, 0o755)
     os.chmod(tree, 0o755)
-    running = extraction.start(tree, report=f"{directory}/report", algorithm=diff_id.algorithm, room=_room(directory))
+    running = extraction.start(tree, algorithm=diff_id.algorithm, room=_room(directory))
     try:
         _pass_on(chunks, descriptor, running, blob if keep else None)
         report = running.finish()

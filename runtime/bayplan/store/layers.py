@@ -164,6 +164,16 @@ def _remove(root: StateRoot, directory: str) -> None:
         os.unlink(f"{root.links}/{name}")
 
 
+def remove_dangling_links(root: StateRoot) -> int:
+    """Remove short names whose layer never came into place, its maker killed; how many went. No layer is being made now."""
+    gone = 0
+    for name in os.listdir(root.links) if root.exists() else ():
+        if not os.path.exists(f"{root.links}/{name}"):
+            os.unlink(f"{root.links}/{name}")
+            gone += 1
+    return gone
+
+
 def complete(root: StateRoot, diff_ids: tuple[Digest, ...]) -> None:
     """Make what `lowerdirs` needs besides the layers themselves; everything may be there already.
 
