@@ -1,7 +1,7 @@
 """A disposable host: an sshd of its own network, mount, pid, uts, ipc and cgroup namespaces, over this machine's files.
 
-Its root is an overlay of `/`, so whatever is written on it goes with it; its state roots lie on a plain directory, because
-an overlay's upper directory cannot lie on another overlay. Killing its first process ends everything that runs on it.
+Its root is an overlay of `/`, so whatever is written on it goes with it; its /var/lib is a plain directory, because an
+overlay's upper directory cannot lie on another overlay. Killing its first process ends everything that runs on it.
 
     python tests/hosts/disposable.py up DIRECTORY [NUMBER]     a host at 10.213.NUMBER.2, this side is 10.213.NUMBER.1
     python tests/hosts/disposable.py down DIRECTORY
@@ -53,8 +53,8 @@ mount -t sysfs sysfs sys
 mount --rbind /dev dev
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=1777 tmpfs tmp
-mkdir -p run/sshd run/lock var/lib/bayplan usr/local/bin root etc/containers .$d
-mount --bind $d/disk/state var/lib/bayplan
+mkdir -p run/sshd run/lock usr/local/bin root etc/containers .$d
+mount --bind $d/disk/state var/lib
 mount --bind $d .$d
 rm -rf usr/local/bin/bayplan etc/bayplan
 cp $d/registries.conf etc/containers/registries.conf

@@ -14,7 +14,7 @@ from conftest import PROJECT, Lab
 from disposable import Host
 
 MODULE = "bayplan.containers."
-RUNTIMES = "ls -A /var/lib/bayplan /usr/local/bin"
+RUNTIMES = "ls -A /var/lib /usr/local/bin"
 
 
 def task(module: str, **options: Any) -> dict[str, Any]:
