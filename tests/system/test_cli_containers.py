@@ -69,8 +69,8 @@ def test_the_exit_status_says_whose_error_it_was(host: Lab, command: list[str], 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--memory", "lots"], "mem_limit"),
-        (["-p", "99999:80"], "ports"),
+        (["--memory", "lots"], "--memory: "),
+        (["-p", "99999:80"], "--publish: "),
         (["-v", "~/x:/x"], "'~' is nobody's home"),
         (["--network", "nowhere"], "nowhere"),
         (["--user", "nobody-here"], "nobody-here"),

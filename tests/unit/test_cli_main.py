@@ -150,6 +150,22 @@ def test_a_module_that_python_lacks_is_named_with_the_remedy(monkeypatch: pytest
     assert "has no module 'sqlite3'" in capfd.readouterr().err
 
 
+def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for words in (["ps"], ["run", "image"], ["apply", str(tmp_path / "x.yaml")]):
+        assert door.run([*words, "--root", str(tmp_path)] if words[0] == "ps" else words) in (1, 125)
+        assert "needs root" in capfd.readouterr().err
+
+
+def test_a_full_disk_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def fails(_: object) -> int:
+        raise OSError(28, "No space left on device", "/var/lib/bayplan/x")
+
+    monkeypatch.setattr("bayplan.cli.containers.ps", fails)
+    assert door.run(["ps"]) == 1
+    assert capfd.readouterr().err == "bayplan: /var/lib/bayplan/x: no space left on device; free some space and try again\n"
+
+
 def test_an_old_python_is_told_so() -> None:
     source = MAIN.read_text()
     head = source[: source.index("if not __package__")]

@@ -11,7 +11,7 @@ from bayplan import verbs
 from bayplan.cli.call import Call
 from bayplan.cli.options import split
 from bayplan.cli.run import changed, declared
-from bayplan.cli.service import service_mapping
+from bayplan.cli.service import option_of, service_mapping
 from bayplan.errors import Conflict, Invalid
 from bayplan.model.container import (
     Container,
@@ -239,6 +239,29 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
             declared(call([f"--name={name}", "image"]))
     else:
         assert declared(call(["image"])).name == "", "no name is made up before the container is"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-p", "http"], "--publish: "),
+        (["-v", "a:b"], "--volume: "),
+        (["-m", "lots"], "--memory: "),
+        (["--profile", "lax"], "--profile: "),
+        (["--stop-timeout", "-1"], "--stop-timeout: "),
+        (["--health-interval", "soon"], "--health-cmd: "),
+        (["--env-file", "/no/such"], "reading /no/such: no such file or directory"),
+    ],
+)
+def test_what_compose_calls_wrong_is_said_of_the_option(options: list[str], message: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        declared(call([*options, "image"]))
+    assert str(caught.value).startswith(message), "nobody typed a key of Compose"
+
+
+def test_every_key_that_an_option_becomes_has_its_way_back() -> None:
+    keys = {key for _, mapping in TRANSLATIONS for key in mapping if key != "x-bayplan"}
+    assert not [key for key in keys if not option_of(key)]
 
 
 def test_update_changes_what_was_given_and_nothing_else() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from bayplan.cli.call import Call
 from bayplan.cli.output import complain, json_text, printable, write
 from bayplan.errors import BayplanError, Denied, Invalid
 from bayplan.model.result import Request, Response, Step, response_document
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
 _CREATING = ("create", "pull", "load", "tag", "connect")
 _REMOVING = ("remove", "untag", "disconnect")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from bayplan.cli.options import nearest
 from bayplan.errors import Invalid
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 def parse_filters(given: Iterable[str], known: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from bayplan import verbs
 from bayplan.cli.call import Call, Verb
 from bayplan.cli.options import Option, nearest
 from bayplan.errors import Invalid
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _GROUPS = (
     ("Containers", verbs.CONTAINERS),

@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     except ImportError as error:
         return _show(_missing_module(error), debug, code=code)
     except OSError as error:
-        return _show(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), debug, code=code)
+        return _show(_system_error(error), debug, code=code)
     except Exception as error:
         hint = "" if debug else " (--debug shows the trace)"
         return _show(f"this is a bug: {type(error).__name__}: {error}{hint}", debug, code=code)
@@ -113,6 +113,14 @@ def _general_help(globals_: dict[str, str], words: list[str]) -> int:
 
     print(overview(words))
     return 0
+
+
+def _system_error(error: OSError) -> str:
+    import errno
+
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = "; free some space and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return f"{where}{(error.strerror or str(error)).lower()}{remedy}"
 
 
 def _missing_module(error: ImportError) -> str:

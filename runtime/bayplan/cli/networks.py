@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from bayplan.cli import moments
 from bayplan.cli.call import Call
 from bayplan.cli.output import each, labels_text, listing, short, write
 from bayplan.cli.variables import labels, pairs
 from bayplan.errors import Invalid
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 _LS = (("NETWORK ID", "ID"), ("NAME", "Name"), ("DRIVER", "Driver"), ("SCOPE", "Scope"))
 _FILTERS = ("name", "id", "driver", "label", "dangling")

@@ -57,7 +57,21 @@ def declared(call: Call, *, name: str | None = None) -> Container:
     if chosen:
         names.resource(Node(chosen, "--name"))
     mapping = service_mapping(call, variables=os.environ, directory=os.getcwd())
-    return parse_service(chosen, mapping, place="run" if call.verb.name == "run" else "create")
+    try:
+        return parse_service(chosen, mapping, place="options")
+    except Invalid as error:
+        raise Invalid(_by_option(str(error))) from error
+
+
+def _by_option(message: str) -> str:
+    """A message that begins with a key's place, with the option's name instead: options.ports[0] is --publish."""
+    import re
+
+    from bayplan.cli.service import option_of
+
+    found = re.match(r"options\.((?:x-bayplan\.)?[a-z_]+)[^:]*: ", message)
+    option = option_of(found[1]) if found else ""
+    return f"{option}: {message[found.end() :]}" if found and option else message
 
 
 def _create(call: Call, state: State, spec: Container) -> Record:
@@ -184,7 +198,10 @@ def changed(call: Call, spec: Container) -> Container:
     mapping: dict[str, Any] = {"image": spec.image, **limits_mapping(call)}
     if call.given("cpuset-mems"):
         mapping["x-bayplan"] = {"cpuset_mems": call.text("cpuset-mems")}
-    given = parse_service(spec.name, mapping, place="update")
+    try:
+        given = parse_service(spec.name, mapping, place="options")
+    except Invalid as error:
+        raise Invalid(_by_option(str(error))) from error
     fields = {field: getattr(given.limits, field) for name, field in _LIMIT_FIELDS.items() if call.given(name)}
     limits = spec.limits._replace(**fields)
     if 0 < limits.memory_swap < limits.memory:

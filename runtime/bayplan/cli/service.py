@@ -98,6 +98,18 @@ def service_mapping(call: Call, *, variables: Mapping[str, str], directory: str)
     return mapping
 
 
+def option_of(key: str) -> str:
+    """The option that a Compose key came from, for messages: volumes is --volume, mem_limit is --memory; "" for none."""
+    other = {
+        "image": "IMAGE", "command": "COMMAND", "volumes": "--volume", "networks": "--network", "network_mode": "--network",
+        "environment": "--env", "labels": "--label", "annotations": "--annotation", "sysctls": "--sysctl", "ulimits": "--ulimit",
+        "healthcheck": "--health-cmd", "logging": "--log-driver", "stop_grace_period": "--stop-timeout", "dns_opt": "--dns-option",
+        "x-bayplan.profile": "--profile", "x-bayplan.cpuset_mems": "--cpuset-mems", "entrypoint": "--entrypoint",
+    }  # fmt: skip
+    named = {key: f"--{name}" for table in (_PLAIN, _NUMBERS, _FLAGS, _LISTS) for name, key in table.items()}
+    return {**other, **named}.get(key, "")
+
+
 def limits_mapping(call: Call) -> dict[str, Any]:
     """The keys of single values: limits, restart policy and their like, of those options that were given."""
     plain: dict[str, Any] = {key: call.text(name) for name, key in _PLAIN.items() if call.given(name)}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from bayplan.cli.call import Call
 from bayplan.cli.output import json_text, write
 from bayplan.errors import Invalid
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def version_text() -> str:

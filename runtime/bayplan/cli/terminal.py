@@ -6,9 +6,13 @@ import fcntl
 import signal
 import struct
 import termios
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 
 class Terminal:

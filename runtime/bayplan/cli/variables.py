@@ -57,8 +57,11 @@ def _lines(files: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: str) -> str:
-    with open(path, "rb") as file:
-        data = file.read(_FILE_LIMIT + 1)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_FILE_LIMIT + 1)
+    except OSError as error:
+        raise Invalid(f"reading {path}: {(error.strerror or str(error)).lower()}") from error
     if len(data) > _FILE_LIMIT:
         raise Invalid(f"reading {path}: it has over {_FILE_LIMIT} bytes")
     try:

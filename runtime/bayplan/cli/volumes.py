@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from bayplan.cli import moments
 from bayplan.cli.call import Call
 from bayplan.cli.output import each, labels_text, listing, write
 from bayplan.cli.variables import labels, pairs
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 _LS = (("DRIVER", "Driver"), ("VOLUME NAME", "Name"))
 _FILTERS = ("name", "driver", "label", "dangling")
