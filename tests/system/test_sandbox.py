@@ -9,7 +9,7 @@ import stat
 import struct
 
 import pytest
-from sandbox_lab import BASIC, MOUNTS, Box, close_pidfd, end, finish, run_in
+from sandbox_lab import BASIC, MOUNTS, Box, close_pidfd, end, finish, reap, run_in
 
 from bayplan.errors import BayplanError, Invalid, Kernel, NotFound
 from bayplan.kernel import sandbox
@@ -309,7 +309,7 @@ def test_a_missing_program_is_127_and_one_that_cannot_run_126(box: Box) -> None:
 
 def test_a_failed_start_leaves_no_process_and_no_descriptor(box: Box) -> None:
     def count() -> tuple[int, int]:
-        with open("/proc/self/task/%d/children" % os.getpid()) as file:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return len(os.listdir("/proc/self/fd")), len(file.read().split())
 
     before = count()
@@ -484,3 +484,19 @@ def test_a_caller_that_dies_takes_the_waiting_child_along(box: Box) -> None:
 def test_the_mounts_of_the_default_list_are_there(box: Box) -> None:
     points = {line.split()[4] for line in box.sh("cat /proc/self/mountinfo").splitlines()}
     assert {m.destination for m in MOUNTS} <= points, "all of them"
+
+
+def test_output_can_be_opened_again_by_its_name(box: Box) -> None:
+    """An image's user writes to /dev/stdout: the pipe is that user's; a device of the host's is not given away."""
+    user = User(username="1000")
+    assert box.sh("echo again > /dev/stdout; echo twice >> /dev/stderr", user=user) == "again\ntwice\n", "the pipe is its own"
+    created = sandbox.create(
+        box.config("sh", "-c", "test -O /dev/fd/0", user=User(username="1000"), terminal=True), box.rootfs, cgroup=None, stdio=None
+    )
+    started = sandbox.start(created)
+    assert finish(started, started.terminal).status == 0, "the terminal is its own"
+    before = os.stat("/dev/zero").st_uid
+    zero = os.open("/dev/zero", os.O_RDWR)
+    reap(sandbox.start(sandbox.create(box.config("true", user=user), box.rootfs, cgroup=None, stdio=(zero, zero, zero))))
+    os.close(zero)
+    assert os.stat("/dev/zero").st_uid == before, "a device of the host's keeps its owner"

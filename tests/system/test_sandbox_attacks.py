@@ -52,8 +52,16 @@ int main(int argc, char **argv) {
         n = readlink(path, link, sizeof link - 1);
         if (n < 0) continue;
         link[n] = 0;
-        if (strstr(link, "python")) { found = 1; int fd = open(path, O_RDONLY); if (fd >= 0) { snprintf(path, sizeof path, "/proc/self/fd/%d", fd); fd = open(path, O_WRONLY); if (fd >= 0) printf("WRITABLE\\n"); } }
-        if (strstr(link, "memfd")) { int fd = open(path, O_RDONLY); if (fd >= 0) { snprintf(path, sizeof path, "/proc/self/fd/%d", fd); fd = open(path, O_WRONLY); if (fd >= 0 && write(fd, "x", 1) == 1) printf("SEAL BROKEN\\n"); } }
+        if (!strstr(link, "python") && !strstr(link, "memfd")) continue;
+        found = 1;
+        int fd = open(path, O_RDONLY);
+        if (fd < 0) continue;
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        fd = open(path, O_WRONLY);
+        if (fd < 0) continue;
+        if (strstr(link, "python")) printf("WRITABLE\\n");
+        else if (write(fd, "x", 1) == 1) printf("SEAL BROKEN\\n");
+        close(fd);
     }
     printf("done %d\\n", found);
     return 0;
@@ -123,7 +131,11 @@ int main(void) {
 }
 """
 CALLS_32 = """
-static int call(int n, int a, int b, int c) { int r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(n), "b"(a), "c"(b), "d"(c) : "memory"); return r; }
+static int call(int n, int a, int b, int c) {
+    int r;
+    __asm__ volatile("int $0x80" : "=a"(r) : "a"(n), "b"(a), "c"(b), "d"(c) : "memory");
+    return r;
+}
 void _start(void) {
     int ok = call(359, 38, 5, 0) == -1 && call(310, 0x10000000, 0, 0) == -1 && call(288, 0, 0, 0) == -1
         && call(102, 1, 0, 0) == -38 && call(21, 0, 0, 0) == -1 && call(20, 0, 0, 0) > 0 && call(359, 2, 1, 0) >= 0;

@@ -209,7 +209,7 @@ def _finish(
 ) -> None:
     with Step("connecting the standard streams"):
         process.set_stdio(stdio, terminal=wanted.terminal)
-        process.give_stdio(identity)
+        process.give_stdio(identity, terminal=wanted.terminal)
     process.become(process.Launch(wanted, identity, seccomp, trampoline, wire.fileno()))
 
 

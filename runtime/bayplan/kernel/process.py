@@ -64,12 +64,15 @@ def set_stdio(stdio: tuple[int, int, int], *, terminal: bool) -> None:
         linux.ioctl(0, _TIOCSCTTY, 0)
 
 
-def give_stdio(identity: Identity) -> None:
-    """Let the container's user open /dev/stdout and its like again: pipes and terminals become that user's."""
+def give_stdio(identity: Identity, *, terminal: bool) -> None:
+    """Let the container's user open /dev/stdout and its like again: pipes, and a `terminal` of its own, become that user's.
+
+    Any other device (a terminal of the host's, the null device) is the caller's and stays so.
+    """
     for fd in (0, 1, 2):
         status = os.fstat(fd)
-        kind = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) or stat.S_ISCHR(status.st_mode)
-        if kind and status.st_rdev != os.makedev(1, 3) and status.st_uid != identity.uid:
+        kind = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) or (terminal and stat.S_ISCHR(status.st_mode))
+        if kind and status.st_uid != identity.uid:
             try:
                 os.fchown(fd, identity.uid, -1)
             except OSError as error:
