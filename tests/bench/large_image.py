@@ -108,9 +108,7 @@ def push(registry: str, repository: str, tag: str, layers: list[Layer]) -> None:
         "schemaVersion": 2,
         "mediaType": f"{docker}.distribution.manifest.v2+json",
         "config": {"mediaType": f"{docker}.container.image.v1+json", "digest": config_digest, "size": len(config)},
-        "layers": [
-            {"mediaType": f"{docker}.image.rootfs.diff.tar.gzip", "digest": layer.digest, "size": layer.size} for layer in layers
-        ],
+        "layers": [{"mediaType": f"{docker}.image.rootfs.diff.tar.gzip", "digest": layer.digest, "size": layer.size} for layer in layers],
     }
     connection = http.client.HTTPConnection(registry)
     path = f"/v2/{repository}/manifests/{tag}"

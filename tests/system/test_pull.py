@@ -479,7 +479,7 @@ END
 """
 
 
-@pytest.mark.parametrize("size", ["2m", "3m", "4m", "5m", "6m"])
+@pytest.mark.parametrize("size", ["2m", "3m", "4m", "5m"])
 def test_a_full_disk_is_one_clear_error_and_leaves_no_half_layer(server: str, image: Image, tmp_path: Path, size: str) -> None:
     """On a small file system of a namespace of its own."""
     environment = {**os.environ, "PYTHONPATH": RUNTIME, "REFERENCE": f"{server}/team/app:1"}
