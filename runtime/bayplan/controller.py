@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import IO, Any
 
 from bayplan import documents
 from bayplan.errors import Invalid
 from bayplan.model.task import Document, auth_want, container_want
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import IO, Any
 
 LARGEST_MANIFEST = 10 << 20
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from bayplan.errors import Denied, Invalid, explain
 from bayplan.model.result import Request, Response
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HANDLERS = {"converge": "bayplan.engine.converge:converge", "info": "bayplan.engine.info:info"}
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from bayplan.errors import Invalid, NotFound
 from bayplan.model import dotenv
@@ -16,7 +14,11 @@ from bayplan.model.environment import env_file_paths
 from bayplan.model.interpolation import interpolate_tree
 from bayplan.model.merging import Override, merge, settled
 from bayplan.model.node import Node
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 LARGEST_FILE = 10 << 20

@@ -13,11 +13,14 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
 
 from bayplan.errors import Invalid, Unavailable
 from bayplan.model.result import DEFAULT_ROOT
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.store.root import StateRoot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMMAND = "/usr/local/bin/bayplan"
 UNITS = ("/etc/systemd/system/bayplan.service", "/etc/init.d/bayplan")

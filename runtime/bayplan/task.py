@@ -6,11 +6,14 @@ import fcntl
 import json
 import os
 import sys
-from typing import Any
 
 from bayplan.dispatch import handle
 from bayplan.errors import BayplanError
 from bayplan.model.result import Request, Response, parse_request, response_document
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 SECTIONS = {"container": "services", "network": "networks", "volume": "volumes"}
 

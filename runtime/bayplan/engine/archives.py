@@ -10,9 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from bayplan.engine.pull import Pulled, Resolved, check_image, keep
 from bayplan.errors import Invalid, NotFound
@@ -35,11 +33,15 @@ from bayplan.model.image import (
     parse_manifest,
 )
 from bayplan.model.reference import parse_reference
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.store import archive, blobs, codecs, staging, tar, workers
 from bayplan.store.archive import Members
 from bayplan.store.ingest import ingest, is_complete
 from bayplan.store.root import StateRoot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
 AT_ONCE = 4
 _IMAGES_LIMIT = 1000

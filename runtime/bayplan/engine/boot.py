@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
 
 from bayplan.engine import containers, execute, images, monitor, start, stop
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Conflict, NotFound
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.order import dependency_order
 from bayplan.store import status
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 PROBE_IMPOSSIBLE = 125
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 
 from bayplan.engine import clock, endpoints, images, volumes
 from bayplan.engine.state import State
@@ -13,13 +12,16 @@ from bayplan.model.container import Container, File, Mount
 from bayplan.model.image import ImageConfig
 from bayplan.model.scope import Scope
 from bayplan.model.service import parse_service, service_document
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.model.volume import Volume
 from bayplan.plan.bundle import arguments, file_path
 from bayplan.store import locks, records, status
 from bayplan.store.records import ContainerRow, VolumeUseRow
 from bayplan.store.status import Started
 from bayplan.store.trees import remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RECORDED = Scope(recorded=True)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.model.digest import parse_digest
 from bayplan.model.image import ImageConfig, parse_image_config
 from bayplan.model.reference import parse_reference
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.store import records
 from bayplan.store.records import ImageRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 PULL_POLICIES = ("missing", "always", "never")
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from bayplan.engine import cgroup, containers, images, monitor, networks, volumes
 from bayplan.engine.containers import Record, Run
 from bayplan.engine.state import State, open_state
 from bayplan.errors import Invalid, NotFound
 from bayplan.model.result import Request, Response
 from bayplan.model.service import service_document
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan import bundle
 from bayplan.store import records, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 def info(request: Request) -> Response:

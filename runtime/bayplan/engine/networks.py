@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from bayplan.engine import clock, publications
 from bayplan.engine.files import DEFAULT_NETWORK
@@ -12,11 +11,14 @@ from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.kernel import firewall, interfaces, links, obstacles
 from bayplan.model.network import Network, network_document, parse_network
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import addresses
 from bayplan.store import records
 from bayplan.store.records import NetworkRow
 from bayplan.store.trees import remove_tree
+
+if TYPE_CHECKING:
+    from typing import Any
 
 RESERVED = ("host", "none")
 

@@ -7,14 +7,16 @@ one that does not get well is removed, and the old one runs again as it did.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.engine import containers, start, stop, wellness
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Unavailable
 from bayplan.model.container import Container
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.store import records
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ASIDE = ".replaced"
 

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import time
-from typing import NoReturn
 
 from bayplan.engine import cgroup, endpoints, files, fill, filters, images, monitor, sources
 from bayplan.engine.containers import Record
@@ -20,11 +19,14 @@ from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Un
 from bayplan.kernel import cgroups, linux, sandbox
 from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 from bayplan.model.runtime import config_document
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import bundle
 from bayplan.store import locks, records, status
 from bayplan.store.status import Started
 from bayplan.supervise import launch
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _KINDS = {kind.kind: kind for kind in (Invalid, NotFound, Conflict, Denied, Unavailable)}

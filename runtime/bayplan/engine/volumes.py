@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from bayplan.engine import clock
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.model.volume import Volume, parse_volume, volume_document
 from bayplan.plan.bundle import Source
 from bayplan.store import records
 from bayplan.store.records import VolumeRow
 from bayplan.store.trees import remove_tree
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class VolumeView(NamedTuple):

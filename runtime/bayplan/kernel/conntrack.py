@@ -9,14 +9,17 @@ from __future__ import annotations
 import _socket
 import errno
 import struct
-from collections.abc import Iterable, Iterator
 
 from bayplan.errors import Kernel
+from bayplan.model.value import TYPE_CHECKING
 
 from . import netlink
 from .netlink import ACK, Channel, Message, attribute, attributes
 from .nftables import UDP
 from .ruleset import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _GET, _DELETE = (1 << 8) + 1, (1 << 8) + 2
 _ORIGINAL, _ID = 1, 12  # CTA_TUPLE_ORIG, CTA_ID

@@ -7,10 +7,9 @@ state's id, eight hex digits; nothing here touches another state's tables or any
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
 
 from bayplan.errors import Kernel, NotFound
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from . import conntrack, netlink
 from . import nftables as nft
@@ -34,6 +33,9 @@ from .ruleset import (
     subnet_of,
     table_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Bridge", "Publication", "Ruleset", "canonical", "install", "observe", "present", "publish", "remove", "repair", "unpublish"]
 

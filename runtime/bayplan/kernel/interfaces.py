@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import _socket
 import struct
-from collections.abc import Mapping
 
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from . import netlink, sysctls
 from .links import ADDRESS, GETLINK, INFO, INFO_KIND, IPV4, IPV6, LINK, MASTER, MTU, NAME, UP, Attachment, BridgeLink
 from .netlink import Channel, Message, attributes, number, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _GETADDR, _GETROUTE = 22, 26
 _FILTER, _NO_STATISTICS = 29, 8  # IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS

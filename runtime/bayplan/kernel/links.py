@@ -8,13 +8,15 @@ from __future__ import annotations
 import _socket
 import errno
 import struct
-from collections.abc import Sequence
 
 from bayplan.errors import Invalid, Kernel
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from . import netlink, sysctls
 from .netlink import CREATE, EXCLUSIVE, REPLACE, Channel, Message, attribute, nested, number, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, NEWROUTE = 16, 17, 18, 20, 21, 24
 ADDRESS, NAME, MTU, MASTER, INFO, _PER_FAMILY, NETNS_FD = 1, 3, 4, 10, 18, 26, 28  # IFLA_*

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 
 from bayplan.errors import Kernel, NotFound
 from bayplan.kernel import linux
 from bayplan.model.runtime import Namespace
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FLAGS = {
     "mount": linux.CLONE_NEWNS,

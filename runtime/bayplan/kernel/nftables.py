@@ -7,12 +7,14 @@ in what others made, INET or BRIDGE).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
 
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from .expressions import ITEM, VALUE, VERDICT, encoded_verdict
 from .netlink import ACK, APPEND, CREATE, EXCLUSIVE, Message, attribute, attributes, big, nested, read_text, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 INET, IPV4, BRIDGE, IPV6 = 1, 2, 7, 10
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)

@@ -9,10 +9,9 @@ the chain.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
 
 from bayplan.errors import Kernel, Unavailable
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from . import expressions as expr
 from . import netlink, xtables
@@ -20,6 +19,9 @@ from . import nftables as nft
 from .netlink import Channel
 from .nftables import Chain, Element, Found
 from .verdicts import Dropped, Packet, Table, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _FAMILIES = {nft.INET: "inet", nft.IPV4: "ip", nft.IPV6: "ip6"}
 _ROOMS = ("DOCKER-USER", "ufw-user-forward", "ufw6-user-forward")

@@ -10,12 +10,14 @@ import _socket
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
 
 from bayplan.errors import Conflict, Denied, Invalid, Kernel
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from .ruleset import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 _ATTACH_FILTER = 26  # SO_ATTACH_FILTER
 _KINDS = {"tcp": (_socket.SOCK_STREAM, 6), "udp": (_socket.SOCK_DGRAM, 17), "sctp": (_socket.SOCK_SEQPACKET, 132)}

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import _socket
 import struct
-from collections.abc import Iterable
 
 from bayplan.errors import Invalid
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from . import expressions as expr
 from . import nftables as nft
 from .nftables import IPV4, IPV6, Chain, Element, Rule, Set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PROTOCOLS = {"tcp": nft.TCP, "udp": nft.UDP, "sctp": nft.SCTP}
 FOREIGN = "?"  # the protocol of what somebody else has put into our maps

@@ -8,12 +8,14 @@ world yet answers ENOSYS, so that libraries fall back; a call that is refused an
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 
 from bayplan.errors import Invalid
 from bayplan.kernel.seccomp_table import ALLOWED, BY_CAPABILITY, NEWEST, NUMBERS
 from bayplan.model.runtime import Seccomp
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ARCHITECTURES = {  # machine -> the names of its own and of its 32-bit entry
     "x86_64": ("x86_64", "i386"),

@@ -8,14 +8,16 @@ drop is taken for an answer to all.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
 
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from . import expressions as expr
 from . import nftables as nft
 from .netlink import attributes, read_text
 from .nftables import Chain, Element, Found
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 _DEPTH = 16  # the kernel's own limit of nested jumps
 _HARMLESS = ("counter", "log", "notrack", "objref")

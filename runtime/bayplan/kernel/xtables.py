@@ -6,14 +6,17 @@ Whoever filled them had that command. Where it is gone again, or the kernel has 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 
 from bayplan.errors import Unavailable
+from bayplan.model.value import TYPE_CHECKING
 
 from . import expressions as expr
 from . import nftables as nft
 from .nftables import IPV4, IPV6, Chain, Found, Rule
 from .verdicts import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _COMMANDS = {IPV4: "iptables-legacy", IPV6: "ip6tables-legacy"}
 _IN_USE = {IPV4: "ip_tables_names", IPV6: "ip6_tables_names"}

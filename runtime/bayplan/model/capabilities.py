@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from bayplan.errors import Invalid
 from bayplan.model.runtime import Capabilities
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # in the order of their numbers, from 0 (linux/capability.h)
 NAMES = tuple(

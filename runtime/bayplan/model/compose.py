@@ -10,9 +10,6 @@ Beside the Compose Specification's keys, `x-bayplan` says how the document is to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from bayplan.model import files, names, units
 from bayplan.model.container import Container
 from bayplan.model.declaration import Declaration, WantedContainer, WantedImage, WantedNetwork, WantedVolume
@@ -20,8 +17,12 @@ from bayplan.model.network import parse_network
 from bayplan.model.node import Node
 from bayplan.model.scope import Content, Scope
 from bayplan.model.service import COMPOSE_KEYS, parse_service
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.model.volume import Volume, parse_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _TOP = ("name", "version", "services", "networks", "volumes", "secrets", "configs", "include", "x-bayplan")
 _EXTENSION = (

@@ -6,9 +6,10 @@ Mappings are tuples of pairs sorted by key, so that two equal declarations are e
 
 from __future__ import annotations
 
-from typing import Optional
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
-from bayplan.model.value import NamedTuple
+if TYPE_CHECKING:
+    pass
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -134,13 +135,13 @@ class Container(NamedTuple):
     image: str
     pull: str = "missing"
     platform: str = ""
-    command: Optional[tuple[str, ...]] = None
-    entrypoint: Optional[tuple[str, ...]] = None
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
     environment: Pairs = ()
     labels: Pairs = ()
     annotations: Pairs = ()
-    working_dir: Optional[str] = None
-    user: Optional[str] = None
+    working_dir: str | None = None
+    user: str | None = None
     group_add: tuple[str, ...] = ()
     hostname: str = ""
     domainname: str = ""
@@ -154,8 +155,8 @@ class Container(NamedTuple):
     mounts: tuple[Mount, ...] = ()
     files: tuple[File, ...] = ()
     restart: Restart = Restart()
-    healthcheck: Optional[Healthcheck] = None
-    stop_signal: Optional[str] = None
+    healthcheck: Healthcheck | None = None
+    stop_signal: str | None = None
     stop_grace_period: int = 10_000_000_000
     logging: Logging = Logging()
     cap_add: tuple[str, ...] = ()

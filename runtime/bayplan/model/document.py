@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
 
 from bayplan.errors import Invalid
 from bayplan.model.container import Pairs
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any, NoReturn
 
 _STRING_LIMIT = 1 << 20
 _COUNT_LIMIT = 10_000

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from bayplan.model import names
 from bayplan.model.container import Endpoint, Pairs
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 _ENDPOINT = ("aliases", "ipv4_address", "ipv6_address", "mac_address", "priority", "gw_priority", "link_local_ips")
 _PRIVATE = ("private",)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.errors import Invalid
 from bayplan.model.container import Pairs
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def parse_pairs(node: Node, scope: Scope) -> Pairs:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from bayplan.model import names
 from bayplan.model.container import File
 from bayplan.model.node import Node
 from bayplan.model.scope import Content, Scope
 from bayplan.model.secret import Secret
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _KEYS = ("source", "target", "uid", "gid", "mode")
 _DIGEST = r"(?a)sha256:[0-9a-f]{64}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.model.container import Container
 from bayplan.model.network import Network
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.model.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class HaveImage(NamedTuple):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from bayplan.model import names, units
 from bayplan.model.container import Dependency, Healthcheck, Logging, Restart
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
 POLICIES = ("no", "always", "on-failure", "unless-stopped")

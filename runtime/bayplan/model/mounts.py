@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from bayplan.model import names, units
 from bayplan.model.container import Mount
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
 _IGNORED = ("rw", "z", "Z", "cached", "delegated", "consistent")

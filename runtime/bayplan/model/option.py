@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
-from bayplan.model.value import NamedTuple
+if TYPE_CHECKING:
+    pass
 
 
 class Option(NamedTuple):
@@ -15,7 +16,7 @@ class Option(NamedTuple):
     description: str
     elements: str = ""
     choices: tuple[str, ...] = ()
-    default: Optional[Union[str, bool]] = None
+    default: str | bool | None = None
     aliases: tuple[str, ...] = ()
     required: bool = False
     no_log: bool = False

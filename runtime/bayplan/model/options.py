@@ -7,11 +7,12 @@ parsed where every Compose document is.
 
 from __future__ import annotations
 
-from typing import Any, Optional
-
 from bayplan.model.container_options import SERVICE
 from bayplan.model.option import Option
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 ROOT = Option("root", "str", "The state directory on the host. Another one is another, independent set of everything.", default="/var/lib/bayplan")
 NAMES = Option("names", "list", "Names of what to tell about; all if left out.", elements="str", aliases=("name",))
@@ -143,7 +144,7 @@ def argument_spec(options: tuple[Option, ...]) -> dict[str, dict[str, Any]]:
 
 def _argument(option: Option) -> dict[str, Any]:
     spec: dict[str, Any] = {"type": option.type}
-    given: dict[str, Optional[object]] = {
+    given: dict[str, object | None] = {
         "elements": option.elements,
         "choices": list(option.choices),
         "aliases": list(option.aliases),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from bayplan.model import names
 from bayplan.model.container import Port
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _SHORT = (

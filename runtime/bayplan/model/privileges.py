@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from bayplan.model import names
 from bayplan.model.container import Device, Pairs, Ulimit
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack as".split()

@@ -6,14 +6,15 @@ document, and plan/ compares two documents key by key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from bayplan.model import endpoints, environment, files, lifecycle, limits, mounts, names, ports, privileges, units
 from bayplan.model.container import Container
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 RECORDED = Scope(recorded=True)
 LITERAL = Scope()

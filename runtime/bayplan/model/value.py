@@ -7,7 +7,7 @@ fields, defaults, methods, `_fields`, `_field_defaults`, `_make`, `_replace`, `_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # as typing's, without typing: it takes 13 ms of the 30 to start with, and only annotations need it
 
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from bayplan.model.environment import parse_pairs
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _KEYS = ("name", "driver", "driver_opts", "labels", "external", "x-bayplan")
 _OPTIONS = ("type", "o", "device")

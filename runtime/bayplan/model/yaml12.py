@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
 
 from bayplan.errors import Invalid
 from bayplan.model.merging import RESET, Override
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 LONGEST_DOCUMENT = 4 << 20
 _MOST_VALUES = 200_000

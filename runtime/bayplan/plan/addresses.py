@@ -6,10 +6,11 @@ always handed in: leases from the records, routes and addresses from the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from bayplan.errors import Conflict, Invalid
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # Each gives networks of 256 addresses. None is a default of another engine (172.17.0.0/16 and up, 10.88.0.0/16).
 POOLS = ("10.89.0.0/16", "10.90.0.0/16", "172.29.0.0/16", "192.168.192.0/18")

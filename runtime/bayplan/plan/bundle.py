@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.errors import Invalid
 from bayplan.model.container import Container, File, Limits, Mount
 from bayplan.model.image import ImageConfig
@@ -22,8 +20,11 @@ from bayplan.model.runtime import (
     User,
 )
 from bayplan.model.runtime import Mount as OciMount
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import privileges
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CPU_PERIOD = 100_000

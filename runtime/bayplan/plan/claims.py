@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.errors import Conflict
 from bayplan.model.container import Container, Port
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ANY = {"": "", "0.0.0.0": "4", "::": "6"}
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.errors import Conflict, NotFound
 from bayplan.model.container import Container
 from bayplan.model.declaration import WantedContainer
 from bayplan.model.host import HaveContainer, Host
 from bayplan.model.names import image_key
 from bayplan.model.result import Step
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import privileges
 from bayplan.plan.difference import Change, container_changes, describe, is_in_place, settled_spec
 from bayplan.plan.order import sharing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RUNNING = ("running", "restarting", "paused")
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from bayplan.errors import NotFound
 from bayplan.model.container import Container
 from bayplan.model.declaration import Declaration, WantedContainer
 from bayplan.model.host import Host
 from bayplan.model.result import Step
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import documents, images, networks, volumes
 from bayplan.plan.claims import check_claims, handovers
 from bayplan.plan.containers import Decision, decide, steps_of, with_consequences, with_fetched_images
 from bayplan.plan.order import dependency_order, sharing
 from bayplan.plan.waiting import check_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 class Planned(NamedTuple):

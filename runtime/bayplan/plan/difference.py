@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from bayplan.model.container import Container, File
 from bayplan.model.names import image_key
 from bayplan.model.service import RECORDED, parse_service, service_document
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 # What the kernel, the firewall or the monitor can change under a live container; everything else makes a new one.
 IN_PLACE = frozenset({

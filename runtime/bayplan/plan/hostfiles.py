@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RESOLVER = "127.0.0.11"
 BEGIN, END = "# containers of the default network, kept up to date", "# end of containers"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.errors import Conflict, NotFound
 from bayplan.model.declaration import Declaration, WantedImage
 from bayplan.model.host import HaveImage, Host
 from bayplan.model.names import image_key
 from bayplan.model.result import Step
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan.containers import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Fetched(NamedTuple):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.errors import Conflict, NotFound
 from bayplan.model.container import Container
 from bayplan.model.declaration import Declaration, WantedNetwork
 from bayplan.model.host import Host
 from bayplan.model.network import Network, network_document
 from bayplan.model.result import Step
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.difference import Change, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BUILT_IN = "bridge"
 _IN_PLACE = frozenset({"labels", "project"})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from bayplan.errors import Conflict
 from bayplan.model.container import Dependency
 from bayplan.model.host import Host
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.containers import RUNNING, Decision, steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _STARTING = ("start", "restart", "replace")
 

@@ -10,14 +10,16 @@ import binascii
 import json
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from bayplan.errors import Denied, Invalid, Unavailable
 from bayplan.model.document import load_object
 from bayplan.model.secret import Secret
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.registry.protocol import Credential
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _FILE_LIMIT = 4 << 20
 _HELPER_SECONDS = 60

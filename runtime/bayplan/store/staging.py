@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
 
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.store.root import StateRoot
 from bayplan.store.trees import remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @contextlib.contextmanager

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STATUS_LIMIT = 1 << 20

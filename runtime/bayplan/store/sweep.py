@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from bayplan.model.digest import parse_digest
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.store import layers, locks
 from bayplan.store.records import ImageRow
 from bayplan.store.root import StateRoot
 from bayplan.store.trees import remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def images(root: StateRoot, kept: Iterable[ImageRow]) -> int:

@@ -6,10 +6,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
 
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.supervise.log import LOCK_FLAGS, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 FILE_NAME = "json.log"
 BLOCK = 65536  # bytes that are read at once
