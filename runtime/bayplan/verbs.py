@@ -16,6 +16,7 @@ GLOBAL = (
 VERSION = flag("version -v", "show the version")
 
 FORMAT = text("format", "FORMAT", "json, table, or a template: {{.ID}} {{json .}}")
+ONE_FORMAT = text("format -f", "FORMAT", FORMAT.help)
 QUIET = flag("quiet -q", "only ids")
 FULL = flag("no-trunc", "nothing shortened")
 FILTER = many("filter -f", "KEY=VALUE", "only those to which this applies")
@@ -116,6 +117,7 @@ CONTAINERS = (
     Verb("attach", "streams:attach", "CONTAINER", "attach to a running container", STREAMS, ("container attach",)),
     Verb("wait", "containers:wait", "CONTAINER...", "wait for containers to end, and print their exit status", (), ("container wait",)),
     Verb("port", "containers:port", "CONTAINER [PORT]", "show published ports", (), ("container port",)),
+    Verb("top", "containers:top", "CONTAINER", "show the processes of a running container", (), ("container top",)),
     Verb(
         "update",
         "run:update",
@@ -129,9 +131,9 @@ CONTAINERS = (
         "inspect:inspect",
         "NAME...",
         "show all that is known of containers, images, networks or volumes",
-        (FORMAT, text("type", "KIND", "container, image, network, volume")),
+        (ONE_FORMAT, text("type", "KIND", "container, image, network, volume")),
     ),
-    Verb("container inspect", "inspect:container", "CONTAINER...", "show all that is known of containers", (FORMAT,)),
+    Verb("container inspect", "inspect:container", "CONTAINER...", "show all that is known of containers", (ONE_FORMAT,)),
     Verb("container prune", "prune:containers", "", "remove all containers that do not run", PRUNE),
 )
 
@@ -185,7 +187,7 @@ IMAGES = (
         (text("output -o", "FILE", "archive (standard output)"), text("format", "NAME", "docker-archive, oci-archive")),
         ("image save",),
     ),
-    Verb("image inspect", "inspect:image", "IMAGE...", "show all that is known of images", (FORMAT,)),
+    Verb("image inspect", "inspect:image", "IMAGE...", "show all that is known of images", (ONE_FORMAT,)),
     Verb("image prune", "prune:images", "", "remove images without a name", (flag("all -a", "all that no container uses"), *PRUNE)),
 )
 
@@ -208,7 +210,7 @@ NETWORKS = (
     ),
     Verb("network ls", "networks:ls", "", "list networks", LISTING, ("network list",)),
     Verb("network rm", "networks:remove", "NETWORK...", "remove networks", (FORCE,), ("network remove",)),
-    Verb("network inspect", "inspect:network", "NETWORK...", "show all that is known of networks", (FORMAT,)),
+    Verb("network inspect", "inspect:network", "NETWORK...", "show all that is known of networks", (ONE_FORMAT,)),
     Verb(
         "network connect",
         "networks:connect",
@@ -247,7 +249,7 @@ VOLUMES = (
         (flag("force -f", "no error if it is not there"),),
         ("volume remove",),
     ),
-    Verb("volume inspect", "inspect:volume", "VOLUME...", "show all that is known of volumes", (FORMAT,)),
+    Verb("volume inspect", "inspect:volume", "VOLUME...", "show all that is known of volumes", (ONE_FORMAT,)),
     Verb("volume prune", "prune:volumes", "", "remove anonymous volumes that no container uses", PRUNE),
 )
 
@@ -260,8 +262,8 @@ SYSTEM = (
         (flag("all -a", "all images that no container uses"), flag("volumes", "anonymous volumes, too"), *PRUNE),
         ("system prune",),
     ),
-    Verb("info", "system:info", "", "show the state and the host", (FORMAT,), ("system info",)),
-    Verb("version", "system:version", "", "show the versions", (FORMAT,)),
+    Verb("info", "system:info", "", "show the state and the host", (ONE_FORMAT,), ("system info",)),
+    Verb("version", "system:version", "", "show the versions", (ONE_FORMAT,)),
     Verb(
         "plan",
         "declaration:plan",

@@ -242,6 +242,25 @@ def test_one_that_fails_does_not_keep_the_others_from_it(host: Lab) -> None:
     assert host.ok("rm", "-f", "nobody") == "nobody\n", "--force: that it is not there is what was wanted"
 
 
+def test_a_container_is_started_again_in_the_foreground(host: Lab) -> None:
+    host.ok("create", "-i", "--name", "again", IMAGE, "sh", "-c", "cat; exit 5")
+    for said in (b"one", b"two"):
+        done = host.run("start", "-a", "-i", "again", stdin=said)
+        assert (done.returncode, done.stdout) == (5, said.decode())
+    assert host.ok("logs", "again") == "onetwo", "its log goes on"
+    assert host.run("attach", "again").returncode == 1, "there is nothing to attach to"
+
+
+def test_top_shows_the_processes_of_a_container(host: Lab) -> None:
+    host.ok("run", "-d", "--name", "web", "-u", "1234", IMAGE, "sh", "-c", "sleep 100 & wait")
+    heading, *rows = host.ok("top", "web").splitlines()
+    assert heading.split() == ["UID", "PID", "PPID", "CMD"]
+    assert [row.split()[0] for row in rows] == ["1234", "1234"] and rows[1].endswith("sleep 100")
+    host.ok("kill", "web")
+    host.ok("wait", "web")
+    assert host.run("top", "web").returncode == 1
+
+
 def test_update_changes_a_running_container_in_place(host: Lab) -> None:
     host.ok("run", "-d", "--name", "web", "-m", "64m", IMAGE, "sleep", "100")
     pid = host.ok("inspect", "--format", "{{.State.Pid}}", "web")

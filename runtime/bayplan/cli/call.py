@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from bayplan.cli.options import Option, Values
 from bayplan.errors import Denied
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bayplan.engine.state import State

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 from bayplan.cli.call import Call
 from bayplan.cli.variables import environment
 from bayplan.errors import Invalid
+from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import signal as _signal

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from bayplan.cli import moments
 from bayplan.cli.call import Call
 from bayplan.cli.output import each, listing, short, write
 from bayplan.errors import Invalid
+from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from bayplan.engine.images import Image
 
 _FILTERS = ("reference", "dangling", "label", "before", "since")

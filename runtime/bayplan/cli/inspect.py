@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from bayplan.cli.call import Call
 from bayplan.cli.output import complain, json_text, write
 from bayplan.errors import Invalid, NotFound
+from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
     from bayplan.engine.state import State
 
-Reader = Callable[["State", str], dict[str, Any]]
+Reader: TypeAlias = "Callable[[State, str], dict[str, Any]]"
 _KINDS = ("container", "image", "network", "volume")
 
 

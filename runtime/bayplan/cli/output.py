@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from bayplan.cli.call import Call
 from bayplan.errors import BayplanError
+from bayplan.model.value import TYPE_CHECKING
 
-Columns = Sequence[tuple[str, str]]
-Document = Mapping[str, Any]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, TypeAlias
+
+Columns: TypeAlias = "Sequence[tuple[str, str]]"
+Document: TypeAlias = "Mapping[str, Any]"
 
 
 def write(text: str) -> None:

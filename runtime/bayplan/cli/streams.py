@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from bayplan.cli.call import Call
 from bayplan.errors import Conflict, Invalid
+from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import signal as _signal
