@@ -257,6 +257,7 @@ class Monitor:
         if not self._told or self._delay >= 0:
             return
         if self._control.owner_cleaned:
+            self._relays.release()
             posix._exit(0)
         if self._control.quiet:
             self._leave()
@@ -268,7 +269,11 @@ class Monitor:
         self._become(self._config.after_argv)
 
     def _become(self, argv: tuple[str, ...]) -> None:
-        """The descriptors close with the exec; what is not inherited is set back."""
+        """The descriptors close with the exec; what is not inherited is set back.
+
+        The ports go first: who waits for the container's lock, which goes with the exec, may want one of them at once.
+        """
+        self._relays.release()
         _swap_oom_score(self._oom_score)
         for number in DEFAULT_SIGNALS:
             _signal.signal(number, _signal.SIG_DFL)
