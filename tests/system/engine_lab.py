@@ -41,12 +41,15 @@ class Lab:
 
     def __init__(self, root: Path) -> None:
         self.path = str(root / "state")
-        tree, archive = root / "tree", root / "image.tar"
-        busybox_tree(tree)
-        with tarfile.open(archive, "w") as tar:
-            tar.add(tree, arcname=".")
-        self.archive = str(archive)
+        self.archive = str(root / "image.tar")
+        busybox_tree(root / "tree")
+        self.pack(root / "tree")
         images.import_(self.state(create=True), self.archive, "lab:1")
+
+    def pack(self, tree: Path) -> None:
+        """Write `tree` to the archive that images are imported from."""
+        with tarfile.open(self.archive, "w") as tar:
+            tar.add(tree, arcname=".")
 
     def state(self, *, create: bool = False) -> State:
         return open_state(self.path, create=create)
