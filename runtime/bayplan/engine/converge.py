@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from bayplan.engine import adjust, clean, containers, endpoints, images, networks, publications, replace, start, stop, volumes, wellness
 from bayplan.engine.observe import observe
 from bayplan.engine.state import State, open_state
@@ -15,14 +13,18 @@ from bayplan.model.declaration import Declaration, WantedContainer, WantedImage,
 from bayplan.model.host import Host
 from bayplan.model.names import image_key
 from bayplan.model.result import Request, Response, Step
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan.converge import Planned, plan
 from bayplan.plan.difference import settled_spec
 from bayplan.plan.networks import settled_network
 from bayplan.plan.volumes import settled_volume
 from bayplan.store import locks
 
-Auth = Mapping[str, str]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
+
+Auth: TypeAlias = "Mapping[str, str]"
 
 
 class Applying(NamedTuple):

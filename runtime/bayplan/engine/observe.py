@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from bayplan.engine import containers, endpoints, images, networks, publications, volumes
 from bayplan.engine.containers import Record
@@ -15,12 +14,17 @@ from bayplan.model.declaration import Declaration
 from bayplan.model.host import HaveContainer, HaveImage, HaveNetwork, HaveVolume, Host
 from bayplan.model.names import image_key
 from bayplan.model.reference import parse_reference
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan import bundle
 from bayplan.store import records, status
 from bayplan.store.records import ContainerRow
 
-Auth = Mapping[str, str]
-Links = Mapping[str, interfaces.Link]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeAlias
+
+Auth: TypeAlias = "Mapping[str, str]"
+Links: TypeAlias = "Mapping[str, interfaces.Link]"
 
 
 def observe(state: State, want: Declaration, *, auth: Auth | None = None) -> Host:

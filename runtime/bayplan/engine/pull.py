@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from bayplan.errors import Invalid
@@ -21,7 +20,7 @@ from bayplan.model.image import (
     parse_platform,
 )
 from bayplan.model.reference import Reference
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.registry.http import Settings
 from bayplan.registry.protocol import Access
 from bayplan.registry.remote import Remote, ask
@@ -29,9 +28,13 @@ from bayplan.store import blobs, layers, locks, staging, workers
 from bayplan.store.ingest import ingest, is_complete
 from bayplan.store.root import StateRoot
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import TypeAlias
+
 AT_ONCE = 4
 
-Report = Callable[[str], None]
+Report: TypeAlias = "Callable[[str], None]"
 
 
 class Resolved(NamedTuple):

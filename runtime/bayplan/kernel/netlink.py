@@ -13,13 +13,17 @@ import _socket
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
 
 from bayplan.errors import Kernel, Unavailable
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 from .linux import CLONE_NEWNET, setns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 ROUTE = 0
 NETFILTER = 12
@@ -39,8 +43,6 @@ _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE = 1 << 16
 _ATTEMPTS = 8
-
-T = TypeVar("T")
 
 
 class Message(NamedTuple):

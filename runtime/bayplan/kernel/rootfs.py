@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Union
 
 from bayplan.errors import Kernel
 from bayplan.kernel import linux, mounts, paths
 from bayplan.model.runtime import Config, Device, Mount
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 _DEVICES = (
     Device("/dev/null", "c", 1, 3),
@@ -55,7 +57,7 @@ class Plain(NamedTuple):
     nosuid: bool = False
 
 
-Rootfs = Union[Overlay, Plain]
+Rootfs: TypeAlias = "Overlay | Plain"
 
 
 class Step:

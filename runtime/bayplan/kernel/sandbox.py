@@ -17,8 +17,6 @@ import _socket
 import errno
 import os
 import struct
-from collections.abc import Callable
-from typing import NoReturn
 
 from bayplan.errors import BayplanError
 from bayplan.kernel import build, linux, mounts, namespaces, process, trampoline
@@ -27,9 +25,13 @@ from bayplan.kernel.pids import open_pidfd
 from bayplan.kernel.rootfs import Rootfs, Step
 from bayplan.kernel.wire import decode_error, receive, send_error
 from bayplan.model.runtime import Config, Process
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
-Child = Callable[[_socket.socket], None]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn, TypeAlias
+
+Child: TypeAlias = "Callable[[_socket.socket], None]"
 
 
 class Created(NamedTuple):

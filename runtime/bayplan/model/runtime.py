@@ -12,11 +12,12 @@ table is meant. `bayplan.init` and `bayplan.profile`-like settings of the engine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
-
 from bayplan.errors import Invalid
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TypeAlias
 
 OCI_VERSION = "1.2.0"
 USER_ANNOTATION = "bayplan.user"
@@ -25,7 +26,7 @@ SECCOMP_ANNOTATION = "bayplan.seccomp"
 _UINT64 = 1 << 64
 NAMESPACE_TYPES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 
-Document = Mapping[str, Any]
+Document: TypeAlias = "Mapping[str, Any]"
 
 
 class User(NamedTuple):
@@ -218,8 +219,9 @@ def parse_config(document: object) -> Config:
 
     Unknown members are ignored, as the specification demands; a wrong type or a missing member is Invalid.
     """
+    given: Any = document
     try:
-        return _parse_config(cast(Document, document))
+        return _parse_config(given)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Invalid(f"reading config.json: {type(error).__name__}: {error}") from error
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from bayplan.errors import Invalid
 from bayplan.model.container_options import SERVICE
+from bayplan.model.value import TYPE_CHECKING
 
-Document = dict[str, Any]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypeAlias
+
+Document: TypeAlias = "dict[str, Any]"
 
 _SERVICE_KEYS = frozenset(option.name for option in SERVICE)
 _OF_DOOR = ("ignore", "recreate", "force", "auto_remove", "profile")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from bayplan.model.declaration import Declaration
 from bayplan.model.host import Host
 from bayplan.model.names import image_key
 from bayplan.model.network import network_document
 from bayplan.model.result import Step
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.model.volume import volume_document
 from bayplan.plan.containers import Decision
 from bayplan.plan.difference import Change, comparable
 from bayplan.plan.networks import network_changes, settled_network
 from bayplan.plan.volumes import settled_volume, volume_changes
 
-Document = dict[str, Any]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypeAlias
+
+Document: TypeAlias = "dict[str, Any]"
 _RUNNING = {"start": "running", "restart": "restarted", "stop": "exited"}
 
 

@@ -9,22 +9,24 @@ import os
 import select
 import signal
 import struct
-from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn
 
 from bayplan import errors
 from bayplan.errors import BayplanError, Kernel
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn, TypeAlias
 
 _COUNTER = struct.Struct("q")
 _TICK_SECONDS = 0.1
 _MESSAGE_LIMIT = 5000
 _KINDS = (errors.Invalid, errors.NotFound, errors.Conflict, errors.Denied, errors.Unavailable)
 
-Advance = Callable[[int], None]
-Job = Callable[[Advance], None]
-Watch = Callable[[tuple[int, ...]], None]
+Advance: TypeAlias = "Callable[[int], None]"
+Job: TypeAlias = "Callable[[Advance], None]"
+Watch: TypeAlias = "Callable[[tuple[int, ...]], None]"
 
 
 class _Running(NamedTuple):

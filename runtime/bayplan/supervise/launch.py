@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import marshal
 import os
-from typing import TYPE_CHECKING, NoReturn
 
 from bayplan.errors import Kernel
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import signal as _signal
+    from typing import NoReturn
 else:
     import _signal  # without the enumerations of `signal`, which take ten milliseconds
 
