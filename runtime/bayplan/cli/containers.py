@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
-
 from bayplan.cli import moments
 from bayplan.cli.call import Call
 from bayplan.cli.output import clipped, each, json_text, labels_text, listing, short, table, write
 from bayplan.errors import Invalid, NotFound
+from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
     from bayplan.engine.containers import Record, Run
     from bayplan.engine.state import State
     from bayplan.store.records import PortRow

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import NoReturn, cast
 
 from bayplan import verbs
 from bayplan.cli.call import Call, Verb, bounds
 from bayplan.cli.options import nearest, split
 from bayplan.errors import BayplanError, Invalid
 from bayplan.model.result import DEFAULT_ROOT
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
 _DEFAULT_CODE = 1
 
@@ -100,7 +102,8 @@ def invoke(verb: Verb, argv: Sequence[str], globals_: dict[str, str]) -> int:
 
 def _handler(verb: Verb) -> Callable[[Call], int]:
     module, _, function = verb.handler.partition(":")
-    return cast("Callable[[Call], int]", getattr(import_module(f"bayplan.cli.{module}"), function))
+    found: Callable[[Call], int] = getattr(__import__(f"bayplan.cli.{module}", fromlist=[function]), function)
+    return found
 
 
 def _general_help(globals_: dict[str, str], words: list[str]) -> int:

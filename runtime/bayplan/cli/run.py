@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from bayplan.cli.call import Call
 from bayplan.cli.output import each, write
 from bayplan.cli.service import limits_mapping, service_mapping
 from bayplan.errors import BayplanError, Conflict, Invalid
 from bayplan.model.container import Container, Mount, Port
+from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from bayplan.engine.containers import Record
     from bayplan.engine.state import State
 

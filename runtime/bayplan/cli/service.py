@@ -6,12 +6,15 @@ PURE, but for the files that --env-file and --label-file name (variables.py).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from bayplan.cli.call import Call
 from bayplan.cli.variables import environment, labels, pairs
 from bayplan.errors import Conflict, Invalid
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 # Options whose value is the Compose key's value as it is.
 _PLAIN = {

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Union
 
 from bayplan.cli.output import json_text
 from bayplan.errors import Invalid
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, Union
 
 _ACTION = re.compile(r"\{\{(-?)(.*?)(-?)\}\}", re.DOTALL)
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`|:=|,|\||\(|\)|[^\s|,()]+')
@@ -35,7 +37,8 @@ class Block(NamedTuple):
     otherwise: tuple[Any, ...]
 
 
-Node = Union[str, Value, Block]
+if TYPE_CHECKING:
+    Node = Union[str, Value, Block]
 
 
 def parse(text: str) -> tuple[Node, ...]:
