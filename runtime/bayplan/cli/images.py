@@ -25,7 +25,7 @@ def pull(call: Call) -> int:
     from bayplan.engine import images
 
     def one(name: str) -> None:
-        row = images.fetch(state, name, platform=call.text("platform"))
+        row = images.fetch(state, name, platform=call.text("platform"), quiet=call.flag("quiet"))
         if row.digest and not call.flag("quiet"):
             write(f"Digest: {row.digest}")
 

@@ -124,8 +124,10 @@ def _completed(call: Call, state: State, spec: Container) -> Container:
     """What only the image and other containers know: -P, --volumes-from."""
     for text in call.many("volumes-from"):
         spec = _with_volumes_of(state, spec, text)
+    if call.flag("quiet"):
+        spec = _with_image(call, state, spec)
     if call.flag("publish-all"):
-        spec = _with_exposed_ports(state, spec)
+        spec = _with_exposed_ports(call, state, spec)
     return spec
 
 
@@ -151,18 +153,26 @@ def _mounts_of(state: State, record: Record) -> list[Mount]:
     return [*named, *(Mount("volume", target, volume) for target, volume in uses.items())]
 
 
-def _with_exposed_ports(state: State, spec: Container) -> Container:
+def _with_image(call: Call, state: State, spec: Container) -> Container:
+    """Make sure of the image now; the registry need not be asked a second time."""
     from bayplan.engine import images
 
-    row = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform)
+    images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, quiet=call.flag("quiet"))
+    return spec._replace(pull="missing" if spec.pull == "always" else spec.pull)
+
+
+def _with_exposed_ports(call: Call, state: State, spec: Container) -> Container:
+    from bayplan.engine import images
+
+    spec = _with_image(call, state, spec)
+    row = images.find(state, spec.image)
     published = {(port.target, port.protocol) for port in spec.ports}
     more = []
     for text in dict.fromkeys((*images.config(state, row.id).exposed_ports, *spec.expose)):
         digits, _, protocol = text.partition("/")
         if digits.isdigit() and (int(digits), protocol or "tcp") not in published:
             more.append(Port(int(digits), 0, protocol or "tcp"))
-    # The image was made sure of just now: asking the registry again would only cost time.
-    return spec._replace(ports=(*spec.ports, *more), pull="missing" if spec.pull == "always" else spec.pull)
+    return spec._replace(ports=(*spec.ports, *more))
 
 
 _LIMIT_FIELDS = {

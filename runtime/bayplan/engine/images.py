@@ -32,9 +32,15 @@ class Image(NamedTuple):
 
 
 def ensure(
-    state: State, reference: str, *, pull: str = "missing", platform: str = "", auth: Mapping[str, str] | None = None
+    state: State,
+    reference: str,
+    *,
+    pull: str = "missing",
+    platform: str = "",
+    auth: Mapping[str, str] | None = None,
+    quiet: bool = False,
 ) -> ImageRow:
-    """The image that `reference` names, pulled first where the policy says so.
+    """The image that `reference` names, pulled first where the policy says so; `quiet` shows no progress.
 
     `auth` holds username and password for this call alone. Raises NotFound, Denied, Unavailable, Invalid.
     """
@@ -45,14 +51,16 @@ def ensure(
         return there
     if pull == "never":
         raise NotFound(f"making sure of image {reference}: it is not here, and the pull policy is never; pull or load it first")
-    return fetch(state, reference, platform=platform, auth=auth)
+    return fetch(state, reference, platform=platform, auth=auth, quiet=quiet)
 
 
-def fetch(state: State, reference: str, *, platform: str = "", auth: Mapping[str, str] | None = None) -> ImageRow:
+def fetch(
+    state: State, reference: str, *, platform: str = "", auth: Mapping[str, str] | None = None, quiet: bool = False
+) -> ImageRow:
     """Pull `reference` from its registry and record it under that name."""
     from bayplan.engine import progress, pull
 
-    wanted, report = parse_reference(reference), progress.on_terminal(reference)
+    wanted, report = parse_reference(reference), None if quiet else progress.on_terminal(reference)
     with pull.using(state.root):
         pulled = pull.pull(wanted, root=state.root, platform=platform, auth=auth, report=report)
         progress.end()
