@@ -6,7 +6,6 @@ import _socket
 import _thread
 import errno
 import os
-from collections.abc import Callable
 
 from bayplan.errors import BayplanError, Invalid, NotFound
 from bayplan.kernel import linux, namespaces, paths, process, rootfs, users
@@ -14,7 +13,10 @@ from bayplan.kernel.cgroups import Cgroup, join
 from bayplan.kernel.rootfs import Step
 from bayplan.kernel.wire import send_ready
 from bayplan.model.runtime import Config, Process
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 
