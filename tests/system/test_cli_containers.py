@@ -291,6 +291,18 @@ def test_mounts_are_taken_from_another_container(host: Lab, tmp_path: Path) -> N
     assert host.run("run", "--rm", "--volumes-from", "store:ro", IMAGE, "touch", "/named/more").returncode == 1
 
 
+def test_an_anonymous_volume_is_shared_and_goes_with_its_last_container(host: Lab) -> None:
+    host.ok("create", "--name", "first", "-v", "/data", IMAGE)
+    (volume,) = host.ok("volume", "ls", "-q").split()[-1:]
+    host.ok("run", "--rm", "--volumes-from", "first", IMAGE, "touch", "/data/file")
+    host.ok("create", "--name", "second", "--volumes-from", "first", IMAGE)
+    assert volume in host.ok("ps", "-a", "--no-trunc", "--format", "{{.Mounts}}"), "it is known by its digits"
+    host.ok("rm", "-v", "first")
+    assert volume in host.ok("volume", "ls", "-q").split(), "the second still has it"
+    host.ok("rm", "-v", "second")
+    assert volume not in host.ok("volume", "ls", "-q").split()
+
+
 def test_a_made_up_name_is_given_to_the_nameless(host: Lab) -> None:
     host.ok("create", IMAGE)
     assert re.fullmatch(r"[a-z]+_[a-z]+\d?\n", host.ok("ps", "-a", "--format", "{{.Names}}"))

@@ -184,7 +184,10 @@ def _remove(state: State, record: Record, *, volumes: bool) -> None:
         records.remove_container(state.records, record.id)
     remove_tree(state.root.container(record.id), scratch=state.root.staging)
     for name in anonymous:
-        volume_engine.remove(state, name, force=True)
+        try:
+            volume_engine.remove(state, name, force=True)
+        except Conflict:  # another container has taken it over (--volumes-from): it goes with the last one
+            continue
 
 
 def _anonymous_volumes(state: State, record: Record) -> tuple[str, ...]:

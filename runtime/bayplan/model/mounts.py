@@ -75,7 +75,7 @@ def _source(node: Node, text: str, scope: Scope) -> tuple[str, str]:
     """A path is a bind mount, a name is a volume."""
     if text.startswith(("/", ".", "~")):
         return "bind", _host_path(node, text, scope)
-    return "volume", names.resource(Node(scope.volume(node, text), node.place))
+    return "volume", names.volume(Node(scope.volume(node, text), node.place))
 
 
 def _host_path(node: Node, text: str, scope: Scope) -> str:
@@ -116,7 +116,7 @@ def _long_source(node: Node, kind: str, source: Node | None, scope: Scope) -> st
         return ""
     if kind == "tmpfs":
         raise source.wrong("a tmpfs has no source")
-    return names.resource(Node(scope.volume(source, source.word()), source.place))
+    return names.volume(Node(scope.volume(source, source.word()), source.place))
 
 
 def _bind_options(mount: Mount, node: Node) -> Mount:

@@ -26,6 +26,12 @@ def resource(node: Node) -> str:
     return name
 
 
+def volume(node: Node) -> str:
+    """A volume's name: like others, or the 64 hex digits of an anonymous one, which has no other name to be shared by."""
+    name = node.word()
+    return name if re.fullmatch(_ID, name) else resource(node)
+
+
 def service(node: Node) -> str:
     """A service's key; it becomes a network alias."""
     name = node.word()
