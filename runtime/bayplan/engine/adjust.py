@@ -125,7 +125,7 @@ def disconnect(state: State, record: Record, network: str) -> None:
 
 def connect_now(state: State, record: Record, endpoint: Endpoint) -> None:
     """`network connect`: join, record it in the declaration, tell the monitor."""
-    spec = record.spec._replace(networks=(*endpoints.wanted(record.spec), endpoint))
+    spec = record.spec._replace(network_mode="bridge", networks=(*endpoints.wanted(record.spec), endpoint))
     adjust(state, record, spec)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from bayplan.engine import clock, endpoints, images, volumes
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
+from bayplan.model import jsontext
 from bayplan.model.container import Container, File, Mount
 from bayplan.model.image import ImageConfig
 from bayplan.model.scope import Scope
@@ -60,7 +60,8 @@ def create(
     image = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, auth=auth)
     config = images.config(state, image.id)
     arguments(spec, config)
-    row = ContainerRow(os.urandom(32).hex(), spec.name, json.dumps(service_document(declared or spec)), image.id, spec.project, clock.now())
+    document = jsontext.dumps(service_document(declared or spec))
+    row = ContainerRow(os.urandom(32).hex(), spec.name, document, image.id, spec.project, clock.now())
     directory = state.root.container(row.id)
     lock = locks.new_container(directory)
     try:
@@ -111,7 +112,7 @@ def _claim_volumes(state: State, container_id: str, spec: Container, config: Ima
 
 
 def record_of(row: ContainerRow) -> Record:
-    spec = parse_service(row.name, json.loads(row.document), RECORDED)
+    spec = parse_service(row.name, jsontext.loads(row.document), RECORDED)
     return Record(row.id, row.name, spec, row.image, row.created)
 
 
@@ -167,5 +168,5 @@ def started(state: State, record: Record) -> Started:
 def update(state: State, record: Record, spec: Container) -> Record:
     """Record another declaration for the container; what the kernel and the monitor need to know is engine/adjust.py's matter."""
     with records.transaction(state.records):
-        records.set_container_document(state.records, record.id, json.dumps(service_document(spec)))
+        records.set_container_document(state.records, record.id, jsontext.dumps(service_document(spec)))
     return record._replace(spec=spec)

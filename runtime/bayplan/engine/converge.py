@@ -164,7 +164,9 @@ def _repair_network(applying: Applying, name: str) -> None:
 
 
 def _replace_network(applying: Applying, name: str) -> None:
-    adjust.replace_network(applying.state, networks.find(applying.state, name), _wanted_network(applying, name).spec)
+    row = networks.find(applying.state, name)
+    settled = settled_network(networks.specification(row), _wanted_network(applying, name), project=applying.want.project)
+    adjust.replace_network(applying.state, row, settled)
 
 
 def _remove_network(applying: Applying, name: str) -> None:

@@ -6,6 +6,7 @@ import os
 
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
+from bayplan.model import jsontext
 from bayplan.model.digest import parse_digest
 from bayplan.model.image import ImageConfig, parse_image_config
 from bayplan.model.reference import parse_reference
@@ -207,9 +208,7 @@ def delete(state: State, row: ImageRow) -> tuple[str, ...]:
 
 def document(state: State, row: ImageRow) -> dict[str, Any]:
     """What `inspect` shows of an image, in Docker's shape."""
-    import json
-
-    raw = json.loads(config_bytes(state, row.id))
+    raw = jsontext.loads(config_bytes(state, row.id))
     names = records.image_names(state.records).get(row.id, ())
     repositories = {parse_reference(name).name for name in names}
     return {

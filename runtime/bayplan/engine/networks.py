@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from bayplan.engine import clock, publications
@@ -10,6 +9,7 @@ from bayplan.engine.files import DEFAULT_NETWORK
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.kernel import firewall, interfaces, links, obstacles
+from bayplan.model import jsontext
 from bayplan.model.network import Network, network_document, parse_network
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import addresses
@@ -58,14 +58,14 @@ def _new_row(state: State, spec: Network, used: tuple[str, ...], mtu: int) -> Ne
     subnet6 = chosen6 if spec.enable_ipv6 else ""
     gateway6 = addresses.gateway_of(subnet6, spec.gateway6) if subnet6 else ""
     bridge = addresses.bridge_name(state.id, gateway)
-    document = json.dumps(network_document(spec))
+    document = jsontext.dumps(network_document(spec))
     return NetworkRow(
         network_id, spec.name, document, bridge, subnet, gateway, subnet6, gateway6, mtu, spec.project, clock.now()
     )
 
 
 def specification(row: NetworkRow) -> Network:
-    return parse_network(row.name, json.loads(row.document), project=row.project)
+    return parse_network(row.name, jsontext.loads(row.document), project=row.project)
 
 
 def find(state: State, name: str) -> NetworkRow:
@@ -139,7 +139,7 @@ def make_sure(state: State, row: NetworkRow) -> None:
 
 def update(state: State, row: NetworkRow, spec: Network) -> NetworkRow:
     """Record another declaration whose addresses are the same: labels and options."""
-    renewed = row._replace(document=json.dumps(network_document(spec)))
+    renewed = row._replace(document=jsontext.dumps(network_document(spec)))
     with records.transaction(state.records):
         records.update_network(state.records, renewed)
     install(state, renewed)

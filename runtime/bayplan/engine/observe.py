@@ -11,6 +11,7 @@ from bayplan.errors import BayplanError
 from bayplan.kernel import firewall, interfaces
 from bayplan.model.container import Container
 from bayplan.model.declaration import Declaration
+from bayplan.model.digest import parse_digest
 from bayplan.model.host import HaveContainer, HaveImage, HaveNetwork, HaveVolume, Host
 from bayplan.model.names import image_key
 from bayplan.model.reference import parse_reference
@@ -29,6 +30,12 @@ Links: TypeAlias = "Mapping[str, interfaces.Link]"
 
 def observe(state: State, want: Declaration, *, auth: Auth | None = None) -> Host:
     """The host as plan/ compares it. Registries are asked only for images whose pull policy is `always`."""
+    remote = {**_remote(want, auth), **_archives(state, want)}
+    with records.reading(state.records):
+        return _observe(state, remote)
+
+
+def _observe(state: State, remote: Mapping[str, str]) -> Host:
     rows = records.containers(state.records)
     known = [containers.record_of(row) for row in rows]
     boot = status.boot_id()
@@ -40,7 +47,7 @@ def observe(state: State, want: Declaration, *, auth: Auth | None = None) -> Hos
         networks=_networks(state, rows, present),
         volumes=_volumes(state, rows),
         containers={record.name: _container(state, record, runs[record.id], present) for record in known},
-        remote={**_remote(want, auth), **_archives(state, want)},
+        remote=remote,
         firewall_drift=_firewall_drift(state, running),
     )
 
@@ -56,7 +63,8 @@ def _images(state: State, rows: tuple[ContainerRow, ...]) -> dict[str, HaveImage
         found[row.id] = image
         found.update((name, image) for name in image.names)
         if row.digest:
-            found.update((f"{parse_reference(name).name}@{row.digest}", image) for name in image.names)
+            digest = parse_digest(row.digest)
+            found.update((parse_reference(name).with_digest(digest).canonical, image) for name in image.names)
     return found
 
 

@@ -7,7 +7,6 @@ and execs the monitor, which keeps the builder's pid, children and descriptors. 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Unavailable, explain
 from bayplan.kernel import cgroups, linux, sandbox
 from bayplan.kernel.process import ProgramNotFound, ProgramRefused
+from bayplan.model import jsontext
 from bayplan.model.runtime import config_document
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import bundle
@@ -111,7 +111,7 @@ def _build_or_tell(state: State, record: Record, *, lock: int, owner: int, write
         os.setsid()
         build(state, record, lock=lock, owner=owner)
     except BaseException as error:
-        os.write(writer, json.dumps(_described(error)).encode())
+        os.write(writer, jsontext.dumps(_described(error)).encode())
     os._exit(1)
 
 
@@ -121,7 +121,7 @@ def _described(error: BaseException) -> tuple[str, str, int]:
 
 
 def _as_error(trouble: bytes) -> BayplanError:
-    kind, message, exit_code = json.loads(trouble)
+    kind, message, exit_code = jsontext.loads(trouble)
     if exit_code:
         return (ProgramNotFound if exit_code == ProgramNotFound.exit_code else ProgramRefused)(message)
     if kind in _KINDS:
@@ -152,7 +152,7 @@ def build(state: State, record: Record, *, lock: int, owner: int, restarts: int 
     files.write(state, record.id, record.spec, leases, endpoints.gateway(state, leases))
     fill.volumes(state, record, image)
     oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
-    status.write_file(f"{directory}/config.json", json.dumps(config_document(oci)))
+    status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
     own = cgroup.create(state, record.id, oci.linux.resources)
     stdio = _stdio(record)
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from bayplan.engine import clock
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
+from bayplan.model import jsontext
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.model.volume import Volume, parse_volume, volume_document
 from bayplan.plan.bundle import Source
@@ -35,14 +35,14 @@ def create(state: State, spec: Volume, *, anonymous: bool = False) -> VolumeRow:
         raise Conflict(f"creating volume {spec.name}: it exists with another driver or options; remove it first, if its data may go")
     os.makedirs(state.root.volume_data(spec.name), mode=0o755, exist_ok=True)
     os.chmod(state.root.volume(spec.name), 0o700)
-    row = VolumeRow(spec.name, json.dumps(volume_document(spec)), spec.project, anonymous, there.created if there else clock.now())
+    row = VolumeRow(spec.name, jsontext.dumps(volume_document(spec)), spec.project, anonymous, there.created if there else clock.now())
     with records.transaction(state.records):
         records.put_volume(state.records, row)
     return row
 
 
 def specification(row: VolumeRow) -> Volume:
-    return parse_volume(row.name, json.loads(row.document), project=row.project)
+    return parse_volume(row.name, jsontext.loads(row.document), project=row.project)
 
 
 def find(state: State, name: str) -> VolumeRow:

@@ -57,7 +57,7 @@ def _await(state: State, record: Record, other: Record, dependency: Dependency, 
             return
         if dependency.condition == "service_completed_successfully" and run.status == "exited" and run.exit_code == 0:
             return
-        if not dependency.required and run.status in ("exited", "dead"):
+        if not dependency.required and run.status in ("created", "exited", "dead"):
             return
         hopeless = _hopeless(run, dependency.condition, checked=_is_checked(state, other))
         if hopeless or time.monotonic() > deadline:

@@ -178,6 +178,16 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise Unavailable(f"writing the records: {error}") from error
 
 
+@contextmanager
+def reading(db: sqlite3.Connection) -> Iterator[None]:
+    """One consistent picture of all tables, whatever others write meanwhile; nobody waits for anybody."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("ROLLBACK")
+
+
 def state_value(db: sqlite3.Connection, key: str) -> str:
     row = db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
     return str(row[0]) if row else ""
