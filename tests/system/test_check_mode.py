@@ -24,6 +24,7 @@ from bayplan.model.result import Response
 from bayplan.store import records
 
 PAIRS = int(os.environ.get("PAIRS", "25"))
+TABLES = ("image", "image_name", "network", "volume", "container", "endpoint", "port", "volume_use")
 VOLATILE = ("json.log", "db.sqlite", "health", "exit")
 
 
@@ -43,8 +44,7 @@ def snapshot(lab: Lab) -> dict[str, object]:
     """All that a check must not change: records, files, processes, links, rules, cgroups."""
     state = lab.state()
     with state.records as db:
-        rows = {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in ("image", "image_name", "network", "volume", "container",
-                                                                                    "endpoint", "port", "volume_use")}
+        rows = {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
     files = sorted(str(path) for path in Path(lab.path).rglob("*") if not any(path.name.startswith(name) for name in VOLATILE))
     known = containers.all_records(state)
     return {
