@@ -292,8 +292,9 @@ def test_mounts_are_taken_from_another_container(host: Lab, tmp_path: Path) -> N
 
 
 def test_an_anonymous_volume_is_shared_and_goes_with_its_last_container(host: Lab) -> None:
+    before = set(host.ok("volume", "ls", "-q").split())
     host.ok("create", "--name", "first", "-v", "/data", IMAGE)
-    (volume,) = host.ok("volume", "ls", "-q").split()[-1:]
+    (volume,) = set(host.ok("volume", "ls", "-q").split()) - before
     host.ok("run", "--rm", "--volumes-from", "first", IMAGE, "touch", "/data/file")
     host.ok("create", "--name", "second", "--volumes-from", "first", IMAGE)
     assert volume in host.ok("ps", "-a", "--no-trunc", "--format", "{{.Mounts}}"), "it is known by its digits"

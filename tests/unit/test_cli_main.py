@@ -17,7 +17,7 @@ from bayplan.cli.call import bounds
 from bayplan.cli.help import overview, reference, usage
 from bayplan.cli.names import make_up
 from bayplan.errors import BayplanError
-from bayplan.version import VERSION
+from bayplan.cli.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "runtime/bayplan/__main__.py"

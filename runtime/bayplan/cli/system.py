@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def version_text() -> str:
-    from bayplan.version import VERSION
+    from bayplan.cli.version import VERSION
 
     return VERSION
 
@@ -136,7 +136,10 @@ def uninstall(call: Call) -> int:
     if not call.flag("force"):
         raise Invalid(f"uninstall: it removes {call.root} with all containers, images and networks of it; say --force")
     state = call.state()
+    from bayplan import install
     from bayplan.engine import uninstall as engine
 
-    engine.uninstall(state, lose_volumes=call.flag("volumes"))
+    engine.clear(state, lose_volumes=call.flag("volumes"))
+    install.remove(call.root)
+    engine.remove_files(call.root)
     return 0

@@ -1,4 +1,4 @@
-"""Removing a whole state: its containers, what it has in the kernel, its runtime, its directory."""
+"""Removing a whole state: its containers, what it has in the kernel, its directory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from bayplan.engine.state import State
 from bayplan.errors import Conflict
 
 
-def uninstall(state: State, *, lose_volumes: bool) -> None:
-    """Remove everything. Volumes take a permission of their own: Conflict where there are any without it, and nothing is done.
+def clear(state: State, *, lose_volumes: bool) -> None:
+    """Remove all containers and networks, and close the state, of which files are left: see `remove_files`.
+
+    Volumes take a permission of their own: Conflict where there are any without it, and nothing is done.
 
     What is removed stays removed if it fails in between; doing it again goes on.
     """
@@ -23,14 +25,11 @@ def uninstall(state: State, *, lose_volumes: bool) -> None:
         networks.remove(state, view.row.name)
     cgroup.remove_all(state)
     state.records.close()
-    _remove_files(root)
 
 
-def _remove_files(root: str) -> None:
+def remove_files(root: str) -> None:
+    """Remove the directory of a state that was cleared, volumes included."""
     import shutil
 
-    from bayplan import install
-
-    install.remove(root)
     if os.path.isdir(root):
         shutil.rmtree(root)
