@@ -12,13 +12,14 @@ MODULES = sorted(path for path in RUNTIME.rglob("*.py") if "_vendor" not in path
 
 BELOW = {
     "errors": set(),
+    "version": set(),
     "model": {"errors"},
     "plan": {"errors", "model"},
     "kernel": {"errors", "model"},
     "store": {"errors", "model"},
     "registry": {"errors", "model"},
     "supervise": {"errors", "model", "plan", "kernel", "store", "registry"},
-    "engine": {"errors", "model", "plan", "kernel", "store", "registry", "supervise"},
+    "engine": {"errors", "model", "plan", "kernel", "store", "registry", "supervise", "install"},
     "documents": {"errors", "model"},
     "install": {"errors", "model", "store"},
     "dispatch": {"errors", "model", "engine"},
@@ -32,7 +33,7 @@ HEAVY = {"argparse", "subprocess", "pathlib", "dataclasses", "logging", "shutil"
 def imported(path: Path, *, top_only: bool = False) -> set[str]:
     """Dotted names of the modules that a file imports; with `top_only` not those inside functions or for type checking."""
     tree = ast.parse(path.read_text())
-    nodes = [node for node in tree.body] if top_only else list(ast.walk(tree))
+    nodes = list(tree.body) if top_only else list(ast.walk(tree))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:

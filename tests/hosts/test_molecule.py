@@ -1,0 +1,27 @@
+"""The scenario that a user of molecule would run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a disposable host takes root, for its namespaces")
+def test_the_default_scenario_converges_once_and_verifies(tmp_path: Path) -> None:
+    tools = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [str(tools / "molecule"), "test", "-s", "default"],
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout
