@@ -12,9 +12,9 @@ from conftest import PROJECT
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a disposable host takes root, for its namespaces")
-def test_the_default_scenario_converges_once_and_verifies(tmp_path: Path) -> None:
+def test_the_default_scenario_converges_once_and_verifies(scratch: Path) -> None:
     tools = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(scratch)}
     done = subprocess.run(
         [str(tools / "molecule"), "test", "-s", "default"],
         cwd=PROJECT,
