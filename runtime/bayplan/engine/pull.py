@@ -189,7 +189,10 @@ def pull(
     question = partial(_resolve, reference=reference, platform=platform)
     resolved, remote = ask(reference, question, settings=settings or host_settings(), auth=auth, insecure=insecure)
     remote.close()
-    _fetch_layers(root, resolved, remote.access, remote.settings, report or terminal_report(f"pulling {reference}"))
+    shown = report or terminal_report(f"pulling {reference}")
+    _fetch_layers(root, resolved, remote.access, remote.settings, shown)
+    if shown and not report:
+        os.write(2, b"\r\x1b[K")  # the line has done its work
     return keep(root, resolved)
 
 
@@ -201,8 +204,6 @@ def _fetch_layers(root: StateRoot, resolved: Resolved, access: Access, settings:
     jobs = [partial(_fetch_layer, root, each, diff_id, access, settings) for each, diff_id in missing]
     watch = partial(_watch, report, sum(each.size for each, _ in missing)) if report else None
     workers.run(jobs, at_once=AT_ONCE, watch=watch)
-    if report and jobs and os.isatty(2):
-        os.write(2, b"\n")
 
 
 def _fetch_layer(
