@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_lab import Lab, service
+from engine_lab import RUNTIME, Lab, service
 
 
 @pytest.fixture
@@ -108,6 +112,48 @@ def test_a_replacement_that_does_not_start_leaves_the_old_container_running(lab:
     response = lab.converge(want)
     assert response.error is not None and "broken configuration" in response.error[1], "its last output is in the error"
     assert lab.run("one").status == "running"
+
+
+def test_a_new_container_takes_the_ports_over_before_the_old_one_goes(lab: Lab) -> None:
+    port = free_port()
+
+    def want(word: str) -> dict[str, object]:
+        page = f"mkdir -p /www; echo {word} > /www/index.html; exec httpd -f -p 80 -h /www"
+        check = {"test": ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"], "interval": "100ms", "start_interval": "50ms"}
+        return {"services": {"web": service("sh", "-c", page, ports=[f"{port}:80"], healthcheck=check)}}
+
+    lab.done(want("first"))
+    lab.wait("the page is served", lambda: fetch(f"http://127.0.0.1:{port}/") == "first\n")
+    answers: list[str] = []
+    stopping = threading.Event()
+    asking = threading.Thread(target=lambda: ask(port, answers, stopping))
+    asking.start()
+    try:
+        replaced = subprocess.run(
+            [sys.executable, "-c", CONVERGE, lab.path, json.dumps(want("second"))], capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(RUNTIME)},
+        )  # fmt: skip
+    finally:
+        stopping.set()
+        asking.join()
+    assert replaced.stdout.strip() == "replace None", replaced
+    assert answers[0] == "first\n" and fetch(f"http://127.0.0.1:{port}/") == "second\n"
+    lost = [answer for answer in answers if answer not in ("first\n", "second\n")]
+    assert len(lost) <= 1, f"somebody answers all the time, but for a connection in the old one's last moment: {lost}"
+
+
+CONVERGE = """
+import json, sys
+from bayplan import dispatch
+from bayplan.model.result import Request
+response = dispatch.handle(Request("converge", json.loads(sys.argv[2]), False, False, sys.argv[1]))
+print(*(step.action for step in response.steps), response.error)
+"""
+
+
+def ask(port: int, answers: list[str], stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        answers.append(fetch(f"http://127.0.0.1:{port}/"))
 
 
 def test_a_volume_is_filled_from_the_image_once_and_outlives_its_containers(lab: Lab) -> None:

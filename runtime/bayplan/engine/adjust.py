@@ -68,6 +68,30 @@ def _change_ports(state: State, record: Record, spec: Container, *, running: boo
         raise
 
 
+def take_ports(state: State, old: Record, new: Record) -> None:
+    """Give the old container's published ports, and what the new one declares besides, to the new one, which runs.
+
+    Each port leads to one or to the other at any moment. Raises Conflict and Kernel; then all ports are the old one's.
+    """
+    rows = records.ports(state.records, container=old.id)
+    with records.transaction(state.records):
+        records.remove_ports(state.records, old.id)
+        endpoints.claim_ports(state, new.id, new.spec, keep=rows)
+    directory = state.root.container(old.id)
+    try:
+        client.replace_ports(directory, ())
+        leases = records.endpoints(state.records, container=new.id)
+        _hand_over(state.root.container(new.id), endpoints.publish(state, new.id, leases))
+    except BaseException:
+        with records.transaction(state.records):
+            records.remove_ports(state.records, new.id)
+            for row in rows:
+                records.put_port(state.records, row)
+        leases = records.endpoints(state.records, container=old.id)
+        _hand_over(directory, endpoints.publish(state, old.id, leases))
+        raise
+
+
 def _hand_over(directory: str, held: endpoints.Held) -> None:
     ports = [client.Port(fd) for fd in held.fds] + [client.Port(*relay) for relay in held.relays]
     client.replace_ports(directory, tuple(ports))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bayplan.engine import cgroup, containers, publications, stop
+from bayplan.engine import cgroup, containers, publications, replace, stop
 from bayplan.engine.state import State
 from bayplan.kernel import firewall, interfaces, links
 from bayplan.plan import addresses
@@ -18,6 +18,9 @@ def debris(state: State) -> None:
     for row in rows.values():
         if not containers.run_of(state, row.id).pid:
             stop.settle(state, containers.record_of(row), remove=False)
+    for row in rows.values():
+        if row.name.endswith(replace.ASIDE):
+            replace.recover(state, row)
     _links(state)
     _cgroups(state, frozenset(rows))
     _ports(state)

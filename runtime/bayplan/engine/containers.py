@@ -72,7 +72,7 @@ def create(
             records.put_container(state.records, row)
             for use in uses:
                 records.put_volume_use(state.records, use)
-            endpoints.claim(state, row.id, spec, config)
+            endpoints.claim(state, row.id, spec)
     except BaseException:
         remove_tree(directory, scratch=state.root.staging)
         raise

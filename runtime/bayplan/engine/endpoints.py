@@ -9,7 +9,6 @@ from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid
 from bayplan.kernel import firewall, links, namesockets, ports
 from bayplan.model.container import Container, Endpoint, Port
-from bayplan.model.image import ImageConfig
 from bayplan.model.value import NamedTuple
 from bayplan.plan import addresses
 from bayplan.store import records, status
@@ -44,7 +43,7 @@ def prepare(state: State, spec: Container) -> None:
             networks.find(state, endpoint.network)
 
 
-def claim(state: State, container_id: str, spec: Container, image: ImageConfig | None) -> None:
+def claim(state: State, container_id: str, spec: Container) -> None:
     """Record addresses and ports for the container, inside the caller's transaction. Raises Conflict, NotFound, Invalid."""
     for position, endpoint in enumerate(wanted(spec)):
         claim_address(state, container_id, spec, endpoint, position)

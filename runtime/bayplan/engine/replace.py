@@ -1,19 +1,20 @@
 """Putting a new container in an old one's place, so that never nothing runs.
 
-Where old and new share no writable mount, no static address and no published port, the new one is started first and the old one
-goes when the new one is well. Otherwise the old one stops first: two databases on one volume would corrupt it. Either way a new
-one that does not get well is removed, and the old one runs again as it did.
+Where old and new share no writable mount and no static address, the new one is started first; when it is well, the published
+ports are led to it at once, and the old one goes. Otherwise the old one stops first: two databases on one volume would corrupt
+it. Either way a new one that does not get well is removed, and the old one runs again as it did.
 """
 
 from __future__ import annotations
 
-from bayplan.engine import containers, start, stop, wellness
+from bayplan.engine import adjust, containers, endpoints, start, stop, wellness
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Unavailable
 from bayplan.model.container import Container
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.store import records
+from bayplan.store.records import ContainerRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +32,8 @@ def replace(
     was_running = containers.run_of(state, old.id).status in ("running", "restarting")
     _rename(state, old, old.name + ASIDE)
     try:
-        if was_running and not overlap(old.spec, spec):
-            new = _bring_up(state, spec, running=running, timeout=timeout, auth=auth)
+        if was_running and running and not overlap(old.spec, spec):
+            new = _beside(state, old, spec, timeout=timeout, auth=auth)
         else:
             new = _swap(state, old, spec, running=running, was_running=was_running, timeout=timeout, auth=auth)
     except BaseException:
@@ -43,12 +44,36 @@ def replace(
 
 
 def overlap(old: Container, new: Container) -> bool:
-    """Whether the two cannot run beside each other."""
+    """Whether the two cannot run beside each other. Published ports are no obstacle: they are switched over at once."""
     writable = {mount.source for mount in old.mounts if mount.kind != "tmpfs" and not mount.read_only}
     shared = any(mount.source in writable for mount in new.mounts if mount.kind != "tmpfs")
-    static = any(each.ipv4_address or each.ipv6_address for each in (*old.networks, *new.networks))
-    ports = {port.published for port in old.ports} & {port.published for port in new.ports} - {0}
-    return shared or static or bool(ports) or "host" in (old.network_mode, new.network_mode)
+    static = any(each.ipv4_address or each.ipv6_address or each.mac_address for each in (*old.networks, *new.networks))
+    return shared or static or {old.network_mode, new.network_mode} != {"bridge"}
+
+
+def _beside(state: State, old: Record, spec: Container, *, timeout: float, auth: Mapping[str, str] | None) -> Record:
+    """Start the new one beside the old one, and when it is well, lead the old one's ports to it."""
+    new = _bring_up(state, spec._replace(ports=()), declared=spec, running=True, timeout=timeout, auth=auth)
+    try:
+        adjust.take_ports(state, old, new)
+    except BaseException:
+        stop.remove(state, new, force=True, volumes=True)
+        raise
+    return new
+
+
+def recover(state: State, row: ContainerRow) -> None:
+    """Bring back, or let go, the container that a killed replacement has left aside."""
+    record = containers.record_of(row)._replace(name=row.name)
+    name = row.name[: -len(ASIDE)]
+    if records.container_named(state.records, name):
+        stop.remove(state, record, force=True)
+        return
+    lent = not records.endpoints(state.records, container=row.id) and not records.ports(state.records, container=row.id)
+    with records.transaction(state.records):
+        records.set_container_name(state.records, row.id, name)
+        if lent:
+            endpoints.claim(state, row.id, record.spec._replace(name=name))
 
 
 def _rename(state: State, record: Record, name: str) -> None:
@@ -80,8 +105,16 @@ def _swap(
         raise
 
 
-def _bring_up(state: State, spec: Container, *, running: bool, timeout: float, auth: Mapping[str, str] | None) -> Record:
-    new = containers.create(state, spec, auth=auth)
+def _bring_up(
+    state: State,
+    spec: Container,
+    *,
+    running: bool,
+    timeout: float,
+    auth: Mapping[str, str] | None,
+    declared: Container | None = None,
+) -> Record:
+    new = containers.create(state, spec, auth=auth, declared=declared)
     if not running:
         return new
     try:
@@ -93,4 +126,4 @@ def _bring_up(state: State, spec: Container, *, running: bool, timeout: float, a
     except BaseException:
         stop.remove(state, new, force=True, volumes=True)
         raise
-    return new
+    return new._replace(spec=declared or spec)
