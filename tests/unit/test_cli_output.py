@@ -13,7 +13,7 @@ from bayplan import verbs
 from bayplan.cli import moments
 from bayplan.cli.call import Call
 from bayplan.cli.options import split
-from bayplan.cli.output import listing, printable
+from bayplan.cli.output import json_text, listing, printable, quoted
 from bayplan.cli.template import parse, render
 from bayplan.errors import Invalid
 
@@ -120,6 +120,28 @@ def test_a_list_is_shown_as_asked_for(words: tuple[str, ...], text: str, capfdbi
 def test_json_is_one_object_a_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     listing(call("--format", "json"), ROWS, COLUMNS)
     assert [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()] == ROWS
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    ),
+    st.sampled_from([0, 4]),
+)
+def test_json_is_what_the_package_json_writes(value: object, indent: int) -> None:
+    separators = None if indent else (",", ":")
+    assert json_text(value, indent=indent) == json.dumps(value, ensure_ascii=False, indent=indent or None, separators=separators)
+
+
+def test_a_command_is_quoted() -> None:
+    assert quoted('sh -c "a\\b"\n') == '"sh -c \\"a\\\\b\\"\\n"'
+
+
+@pytest.mark.parametrize("text", ["2026-01-02T03:04:05.000000006Z", "2026-01-02T03:04:05.5Z", "2026-01-02T03:04:05.25+00:00"])
+def test_a_recorded_time_is_read_as_any_other(text: str) -> None:
+    assert moments.epoch(text) == moments.epoch(text[:19] + "Z") + float("0." + text[20:].rstrip("Z").partition("+")[0])
 
 
 def test_an_empty_list_is_its_headings(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

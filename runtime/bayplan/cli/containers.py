@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bayplan.cli import moments
 from bayplan.cli.call import Call
-from bayplan.cli.output import clipped, each, json_text, labels_text, listing, short, table, write
+from bayplan.cli.output import clipped, each, labels_text, listing, quoted, short, table, write
 from bayplan.errors import Invalid, NotFound
 from bayplan.model.value import TYPE_CHECKING
 
@@ -195,7 +195,7 @@ def ps_document(state: State, record: Record, words: str, *, full: bool) -> dict
     from bayplan.store import records
 
     run, spec = containers.run_of(state, record.id), record.spec
-    command = json_text(words)
+    command = quoted(words)
     return {
         "ID": record.id if full else short(record.id),
         "Image": spec.image if full or not spec.image.startswith("sha256:") else short(spec.image),

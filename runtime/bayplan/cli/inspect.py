@@ -52,7 +52,7 @@ def _show(call: Call, kinds: tuple[str, ...]) -> int:
             code = 1
     template = call.text("format")
     if template in ("", "json"):
-        write(json_text(found, indent=None if template else 4))
+        write(json_text(found, indent=0 if template else 4))
         return code
     from bayplan.cli.template import parse, render
 

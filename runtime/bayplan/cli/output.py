@@ -27,10 +27,37 @@ def complain(error: BaseException) -> None:
     sys.stderr.write(f"bayplan: {printable(str(error), kept=chr(10))}\n")
 
 
-def json_text(value: object, *, indent: int | None = None) -> str:
-    import json
+def json_text(value: object, *, indent: int = 0) -> str:
+    """JSON in one line without spaces, or with `indent` spaces a level. The package json would bring re and enum along."""
+    try:
+        from _json import encode_basestring
+    except ImportError:
+        from json.encoder import py_encode_basestring as encode_basestring
 
-    return json.dumps(value, indent=indent, ensure_ascii=False, separators=None if indent else (",", ":"), default=str)
+    return _json(value, encode_basestring, " " * indent, "\n" if indent else "")
+
+
+def _json(value: object, quote: Callable[[str], str], step: str, line: str) -> str:
+    """`line` is the line break that stands before a member's end, with its indentation."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (int, float)):
+        return repr(value)
+    inner = line + step
+    if isinstance(value, dict):
+        colon = ": " if step else ":"
+        members = [f"{quote(str(key))}{colon}{_json(each, quote, step, inner)}" for key, each in value.items()]
+        return f"{{{inner}{f',{inner}'.join(members)}{line}}}" if members else "{}"
+    if isinstance(value, (list, tuple)):
+        members = [_json(each, quote, step, inner) for each in value]
+        return f"[{inner}{f',{inner}'.join(members)}{line}]" if members else "[]"
+    return quote(str(value))
+
+
+def quoted(text: str) -> str:
+    """Between double quotes, as `ps` shows a command; what is not printable is escaped."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(escaped)}"'
 
 
 def printable(text: str, *, kept: str = "") -> str:
