@@ -31,6 +31,7 @@ def images(root: StateRoot, kept: Iterable[ImageRow]) -> int:
             if name not in {chain.hex for chain in wanted_chains}:
                 layers.remove_chain(root, parse_digest(f"sha256:{name}"))
                 gone += 1
+        layers.remove_dangling_links(root)
         return gone + _blobs(root, {(blob.algorithm, blob.hex) for blob in wanted_blobs})
 
 
