@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bayplan.engine import clock, endpoints, images, volumes
+from bayplan.engine import clock, images, volumes
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.model import jsontext
@@ -57,6 +57,8 @@ def create(
 
     `declared` is what is recorded, where that is not what it is made from.
     """
+    from bayplan.engine import endpoints  # who only looks at containers needs nothing of the kernel's
+
     image = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, auth=auth)
     config = images.config(state, image.id)
     arguments(spec, config)
