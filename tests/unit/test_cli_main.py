@@ -16,8 +16,8 @@ from bayplan.cli import main as door
 from bayplan.cli.call import bounds
 from bayplan.cli.help import overview, reference, usage
 from bayplan.cli.names import make_up
-from bayplan.errors import BayplanError
 from bayplan.cli.version import VERSION
+from bayplan.errors import BayplanError
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "runtime/bayplan/__main__.py"
