@@ -165,7 +165,7 @@ def holder_of(protocol: str, port: int) -> str:
 
 def _listeners(path: str, port: int) -> Iterator[str]:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             lines = file.readlines()[1:]
     except OSError:
         return

@@ -58,7 +58,7 @@ def _accepting(chain: str, comment: str, *, link: str, entering: bool) -> tuple[
 
 def _in_use(family: int) -> bool:
     try:
-        with open(f"/proc/thread-self/net/{_IN_USE[family]}", encoding="ascii") as file:
+        with open(f"/proc/thread-self/net/{_IN_USE[family]}", encoding="utf-8") as file:
             return "filter\n" in file.readlines() and bool(_command(family))
     except OSError:
         return False

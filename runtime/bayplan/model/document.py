@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from bayplan.errors import Invalid
+from bayplan.model import jsontext
 from bayplan.model.container import Pairs
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
@@ -101,7 +100,7 @@ def load_json(data: bytes, limit: int, what: str) -> Any:
         raise Invalid(f"reading {what}: it has {len(data)} bytes, over the limit of {limit}")
     try:
         text = data.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_unique, parse_int=_bounded_int, parse_constant=_no_constant)
+        return jsontext.loads(text, pairs=_unique, integer=_bounded_int, constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Invalid(f"reading {what}: it is not valid JSON ({str(error)[:200]})") from error
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from bayplan.model import names
 from bayplan.model.container import File
 from bayplan.model.node import Node
+from bayplan.model.regular import fullmatch
 from bayplan.model.scope import Content, Scope
 from bayplan.model.secret import Secret
 from bayplan.model.value import TYPE_CHECKING
@@ -77,7 +76,7 @@ def _file(kind: str, node: Node, scope: Scope) -> File:
 
 def mode(node: Node) -> int:
     """Permission bits: a number as it is, a text as octal digits, as Compose reads both."""
-    if isinstance(node.value, str) and re.fullmatch("(?:0o)?[0-7]{1,5}", node.value):
+    if isinstance(node.value, str) and fullmatch("(?:0o)?[0-7]{1,5}", node.value):
         return Node(int(node.value.replace("0o", ""), 8), node.place).integer(0, 0o7777)
     if isinstance(node.value, str):
         raise node.expected("octal permissions such as 0440")
@@ -87,7 +86,7 @@ def mode(node: Node) -> int:
 def _content(kind: str, name: str, node: Node, scope: Scope) -> Content:
     if scope.recorded:
         digest = node.value.get(_RECORDED) if isinstance(node.value, dict) else None
-        if not isinstance(digest, str) or not re.fullmatch(_DIGEST, digest):
+        if not isinstance(digest, str) or not fullmatch(_DIGEST, digest):
             raise node.wrong(f"the record has no digest for {kind} {name!r}")
         return Content(digest, "")
     if (kind, name) not in scope.contents:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from bayplan.model import names, units
 from bayplan.model.container import Dependency, Healthcheck, Logging, Restart
 from bayplan.model.node import Node
+from bayplan.model.regular import fullmatch
 from bayplan.model.scope import Scope
 from bayplan.model.value import TYPE_CHECKING
 
@@ -114,7 +113,7 @@ def parse_stop_signal(node: Node, scope: Scope) -> str:
     if text.isdecimal():
         return str(node.integer(1, 64))
     name = text[3:] if text.startswith("SIG") else text
-    if name not in _SIGNALS and not re.fullmatch(_REALTIME, name):
+    if name not in _SIGNALS and not fullmatch(_REALTIME, name):
         raise node.expected("a signal such as SIGTERM or 15")
     return f"SIG{name}"
 

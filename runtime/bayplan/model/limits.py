@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from bayplan.model import units
 from bayplan.model.container import Limits, Restart
 from bayplan.model.node import Node
+from bayplan.model.regular import fullmatch
 from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def limits_document(limits: Limits) -> dict[str, Any]:
 def cpuset(node: Node) -> str:
     """A list such as 0-2,4 (cpuset(7))."""
     text = node.word().replace(" ", "") if node.value != "" else ""
-    if text and not re.fullmatch(_CPUSET, text):
+    if text and not fullmatch(_CPUSET, text):
         raise node.expected("a list of CPUs such as 0-2,4")
     return text
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from bayplan.model import names, units
 from bayplan.model.container import Mount
 from bayplan.model.node import Node
+from bayplan.model.regular import fullmatch
 from bayplan.model.scope import Scope
 from bayplan.model.value import TYPE_CHECKING
 
@@ -132,7 +131,7 @@ def _bind_options(mount: Mount, node: Node) -> Mount:
 def _volume_options(mount: Mount, node: Node) -> Mount:
     members = node.members(("nocopy", "subpath"))
     subpath = members["subpath"].text() if "subpath" in members else ""
-    if subpath and not re.fullmatch(_SUBPATH, subpath):
+    if subpath and not fullmatch(_SUBPATH, subpath):
         raise members["subpath"].expected("a relative path without '.' and '..'")
     return mount._replace(nocopy="nocopy" in members and members["nocopy"].boolean(), subpath=subpath)
 
@@ -153,11 +152,11 @@ def _tmpfs(node: Node) -> Mount:
         key, _, value = option.partition("=")
         if key == "size":
             mount = mount._replace(size=units.size(Node(value, node.place)))
-        elif key == "mode" and re.fullmatch("[0-7]{1,5}", value):
+        elif key == "mode" and fullmatch("[0-7]{1,5}", value):
             mount = mount._replace(mode=int(value, 8) & 0o7777)
         elif option in ("ro", "rw"):
             mount = mount._replace(read_only=option == "ro")
-        elif key in _TMPFS_WORDS and re.fullmatch(_TMPFS_OPTION, option):
+        elif key in _TMPFS_WORDS and fullmatch(_TMPFS_OPTION, option):
             options.append(option)
         else:
             raise node.wrong(f"{option!r} is not an option of a tmpfs")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from bayplan.model import names
 from bayplan.model.container import Port
 from bayplan.model.node import Node
+from bayplan.model.regular import fullmatch
 from bayplan.model.scope import Scope
 from bayplan.model.value import TYPE_CHECKING
 
@@ -63,7 +62,7 @@ def _element(node: Node, scope: Scope) -> list[Port]:
         return _long(node)
     if isinstance(node.value, int) and scope.yaml11:
         raise node.wrong(f"{node.value!r} may be what YAML 1.1 made of something like 22:22; quote it")
-    match = re.fullmatch(_SHORT, node.word())
+    match = fullmatch(_SHORT, node.word())
     if not match:
         raise node.expected("a port such as 8080:80, 127.0.0.1:8080:80/udp or [::1]:8080:80")
     host_ip = names.address(Node(match["ip"].strip("[]"), node.place)) if match["ip"] else ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from bayplan.model import names
 from bayplan.model.container import Device, Pairs, Ulimit
 from bayplan.model.node import Node
+from bayplan.model.regular import fullmatch
 from bayplan.model.scope import Scope
 from bayplan.model.value import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ def parse_capabilities(node: Node, scope: Scope) -> tuple[str, ...]:
 
 def _capability(node: Node) -> str:
     name = node.text().upper()
-    if not re.fullmatch(_CAPABILITY, name):
+    if not fullmatch(_CAPABILITY, name):
         raise node.expected("a capability such as NET_ADMIN")
     return name[4:] if name.startswith("CAP_") else name
 
@@ -77,7 +76,7 @@ def parse_device_rules(node: Node, scope: Scope) -> tuple[str, ...]:
     """Rules of the device controller such as "c 10:200 rwm", sorted."""
     rules = {element.text() for element in node.elements()}
     for rule in rules:
-        if not re.fullmatch(_RULE, rule):
+        if not fullmatch(_RULE, rule):
             raise node.wrong(f"{rule[:60]!r} is not a rule such as `c 10:200 rwm`")
     return tuple(sorted(rules))
 
@@ -112,7 +111,7 @@ def parse_sysctls(node: Node, scope: Scope) -> Pairs:
     """Sorted pairs; whether a name belongs to a namespace of the container is decided where it is written."""
     pairs = _assignments(node) if isinstance(node.value, (list, tuple)) else node.entries()
     for name, each in pairs:
-        if not re.fullmatch(_SYSCTL, name):
+        if not fullmatch(_SYSCTL, name):
             raise each.wrong(f"{name[:60]!r} is not a sysctl's name such as net.core.somaxconn")
     return tuple(sorted({name.replace("/", "."): each.line() for name, each in pairs}.items()))
 

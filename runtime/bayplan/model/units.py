@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from bayplan.model.node import Node
+from bayplan.model.regular import findall, fullmatch, without
 
 SECOND = 1_000_000_000
 _SIZE = r"(?ai)(\d{1,19})(?:\.(\d{1,9}))?\s*([kmgtp]?)(?:i?b)?"
@@ -17,7 +16,7 @@ _MAXIMUM = 2**63 - 1
 
 def size(node: Node) -> int:
     """Bytes from a whole number or a text such as `512m` or `1.5gb` (multiples of 1024); Invalid otherwise."""
-    match = re.fullmatch(_SIZE, str(node.word()).strip())
+    match = fullmatch(_SIZE, str(node.word()).strip())
     if not match:
         raise node.expected("a size such as 512m or 1.5g")
     return _bounded(node, _scaled(match[1], match[2], 1 << _POWERS[match[3].lower()]))
@@ -28,9 +27,9 @@ def duration(node: Node) -> int:
     if node.value in (0, "0") and not isinstance(node.value, bool):
         return 0
     text = node.text() if isinstance(node.value, str) else ""
-    if not text or re.sub(_DURATION, "", text):
+    if not text or without(_DURATION, text):
         raise node.expected("a duration with its unit, such as 10s or 1m30s,")
-    return _bounded(node, sum(_scaled(whole, part, _NANOSECONDS[unit]) for whole, part, unit in re.findall(_DURATION, text)))
+    return _bounded(node, sum(_scaled(whole, part, _NANOSECONDS[unit]) for whole, part, unit in findall(_DURATION, text)))
 
 
 def seconds(node: Node) -> int:
@@ -43,7 +42,7 @@ def seconds(node: Node) -> int:
 def cpus(node: Node) -> int:
     """Nano-CPUs from `1.5` as a number or text, to nine digits after the point."""
     plain = isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
-    match = re.fullmatch(_CPUS, _decimal(node.value) if plain else node.text())
+    match = fullmatch(_CPUS, _decimal(node.value) if plain else node.text())
     if not match:
         raise node.expected("a number of CPUs such as 1.5")
     return _scaled(match[1], match[2], SECOND)

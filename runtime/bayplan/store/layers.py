@@ -14,11 +14,11 @@ depends on the parents, so it is keyed by the chain_id (OCI image-spec 1.1 confi
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 
 from bayplan.errors import Invalid, NotFound
+from bayplan.model import jsontext
 from bayplan.model.digest import Digest
 from bayplan.store.root import StateRoot
 
@@ -94,7 +94,7 @@ def describe(root: StateRoot, directory: str, diff_id: Digest, *, size: int, imp
 
 def _write_json(path: str, names: tuple[str, ...]) -> None:
     with open(path, "w", encoding="ascii") as file:
-        json.dump(names, file)
+        file.write(jsontext.dumps(names))
 
 
 def commit(root: StateRoot, directory: str, diff_id: Digest) -> None:
@@ -232,7 +232,7 @@ def _directories(paths: dict[str, str]) -> set[str]:
 def _implied(root: StateRoot, diff_id: Digest) -> frozenset[str]:
     try:
         with open(f"{root.layer(diff_id)}/implied", encoding="ascii") as file:
-            return frozenset(json.load(file))
+            return frozenset(jsontext.loads(file.read()))
     except FileNotFoundError:
         return frozenset()
 

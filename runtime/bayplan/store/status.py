@@ -9,9 +9,9 @@ A pid is believed only with its start time, and only in the boot that it was rec
 
 from __future__ import annotations
 
-import json
 import os
 
+from bayplan.model import jsontext
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def write_started(directory: str, started: Started) -> None:
     """Also forgets how the last run ended."""
     for name in ("exit", "health"):
         _remove(f"{directory}/{name}")
-    write_file(f"{directory}/started", json.dumps(started._asdict()))
+    write_file(f"{directory}/started", jsontext.dumps(started._asdict()))
 
 
 def read_started(directory: str) -> Started | None:
@@ -116,7 +116,7 @@ def stopped_by(directory: str) -> str:
 
 def write_failure(directory: str, reason: str) -> None:
     """A restart that could not be made: the container's end, with the reason where `inspect` shows it."""
-    write_file(f"{directory}/exit", json.dumps({"exit_code": 128, "error": reason}))
+    write_file(f"{directory}/exit", jsontext.dumps({"exit_code": 128, "error": reason}))
 
 
 def read_failure(directory: str) -> str:
@@ -141,7 +141,7 @@ def _read(path: str) -> dict[str, Any] | None:
     """A status file's mapping; None where there is none, or where a power cut left it empty."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            document = json.loads(file.read(STATUS_LIMIT))
+            document = jsontext.loads(file.read(STATUS_LIMIT))
     except (FileNotFoundError, ValueError):
         return None
     return document if isinstance(document, dict) else None

@@ -7,6 +7,7 @@ import os
 import struct
 
 from bayplan.errors import BayplanError, Conflict, Invalid, NotFound, Unavailable
+from bayplan.model import jsontext
 from bayplan.model.value import NamedTuple
 from bayplan.supervise.frames import CLEANED, EXIT, RESIZE, Broken, frame, take
 
@@ -36,10 +37,8 @@ class Port(NamedTuple):
 
 def parse_exit(text: bytes) -> ExitStatus:
     """Reads the status as the monitor writes and sends it. Raises Invalid."""
-    import json
-
     try:
-        return ExitStatus(**json.loads(text))
+        return ExitStatus(**jsontext.loads(text))
     except (ValueError, TypeError) as error:
         raise Invalid(f"reading a container's exit status: {error}") from error
 
