@@ -40,7 +40,7 @@ def test_a_check_on_an_empty_host_says_what_would_be_and_leaves_nothing(lab: Lab
     assert run.changed, "the check says that something would be done"
     assert ("create", "container", "web") in run.steps, "the check names the step"
     assert host.ssh(RUNTIMES).stdout == before, "a check leaves nothing on a host, the runtime included"
-    assert host.ssh("ls -A /root/.ansible/tmp 2>/dev/null; true").stdout == "", "the archive went with the task's directory"
+    assert host.ssh("ls -d /root/.ansible/tmp/ansible-tmp-* 2>/dev/null; true").stdout == "", "the archive went with the task's directory"
 
 
 def test_the_demo_makes_a_host_what_it_declares_and_the_second_run_changes_nothing(lab: Lab, host: Host) -> None:
