@@ -45,7 +45,7 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
     """Start the container; returns when its command runs. With `owner`, the descriptor of a connection to its monitor on
     which the caller is attached and answers for the clean-up (supervise/client.py), else -1.
 
-    Raises Conflict where it runs already, StartRefused for its command, Kernel and others; then nothing runs.
+    Raises Conflict where it runs already, ProgramNotFound and ProgramRefused for its command, Kernel and others; then nothing runs.
     """
     directory = state.root.container(record.id)
     lock = _lock(directory, record)
@@ -60,23 +60,18 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
             os.close(fd)
     cgroup.adopt(state, builder)
     trouble = _read_all(reader)
-    if trouble:
+    if trouble.strip():
         os.waitpid(builder, 0)
         if ours >= 0:
             os.close(ours)
         raise _as_error(trouble)
-    if _was_killed(builder):
+    if not trouble:
+        os.waitpid(builder, 0)
         if ours >= 0:
             os.close(ours)
         _undo(state, record)
         raise Unavailable(f"starting container {record.name}: the process that was making it has been killed; try again")
     return ours
-
-
-def _was_killed(builder: int) -> bool:
-    """Whether the builder was killed before it could say anything, or its monitor right after."""
-    ended, how = os.waitpid(builder, os.WNOHANG)
-    return bool(ended) and os.WIFSIGNALED(how)
 
 
 def _lock(directory: str, record: Record) -> int:
@@ -109,7 +104,7 @@ def _build_or_tell(state: State, record: Record, *, lock: int, owner: int, write
             if fd >= 0:
                 os.close(fd)
         os.setsid()
-        build(state, record, lock=lock, owner=owner)
+        build(state, record, lock=lock, owner=owner, writer=writer)
     except BaseException as error:
         os.write(writer, jsontext.dumps(_described(error)).encode())
     os._exit(1)
@@ -142,8 +137,13 @@ def again(state: State, record: Record, *, restarts: int, streak: int) -> NoRetu
     build(state, record, lock=lock, owner=-1, restarts=restarts, streak=streak)
 
 
-def build(state: State, record: Record, *, lock: int, owner: int, restarts: int = 0, streak: int = 0) -> NoReturn:
-    """Make the container in this process and become its monitor. Raises what went wrong, and then nothing of it is left."""
+def build(
+    state: State, record: Record, *, lock: int, owner: int, writer: int = -1, restarts: int = 0, streak: int = 0
+) -> NoReturn:
+    """Make the container in this process and become its monitor. Raises what went wrong, and then nothing of it is left.
+
+    A blank line to `writer` says that the container runs: whoever reads nothing at all there knows that the builder was killed.
+    """
     linux.prctl(SUBREAPER, 1)
     directory = state.root.container(record.id)
     launch.forget_last_life(directory)
@@ -171,6 +171,8 @@ def build(state: State, record: Record, *, lock: int, owner: int, restarts: int 
         owner_fd=owner, stdin_once=record.spec.stdin_open and owner >= 0, lock_fd=lock, restarts=restarts, streak=streak,
         oom_file=cgroups.oom_path(own),
     )  # fmt: skip
+    if writer >= 0:
+        os.write(writer, b"\n")
     launch.exec_monitor(told, *monitor.runtime())
 
 
