@@ -8,7 +8,7 @@ from bayplan.engine import clock, publications
 from bayplan.engine.files import DEFAULT_NETWORK
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
-from bayplan.kernel import firewall, interfaces, links, obstacles
+from bayplan.kernel import firewall, interfaces, links
 from bayplan.model import jsontext
 from bayplan.model.network import Network, network_document, parse_network
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
@@ -19,6 +19,8 @@ from bayplan.store.trees import remove_tree
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from bayplan.kernel.obstacles import Obstacle
 
 RESERVED = ("host", "none")
 
@@ -115,11 +117,15 @@ def clear_way(state: State) -> None:
     """Let our traffic past other tools' firewalls where they reserve room for that; raises Unavailable, naming the chain, where not."""
     found = obstacles_to(state)
     if found:
+        from bayplan.kernel import obstacles
+
         obstacles.clear(state.id, found)
 
 
-def obstacles_to(state: State) -> tuple[obstacles.Obstacle, ...]:
+def obstacles_to(state: State) -> tuple[Obstacle, ...]:
     """The foreign chains that drop what our tables let pass."""
+    from bayplan.kernel import obstacles
+
     rows = records.networks(state.records)
     return obstacles.observe(state.id, [row.bridge for row in rows], ipv6=any(row.subnet6 for row in rows)) if rows else ()
 
@@ -156,6 +162,8 @@ def remove(state: State, name: str) -> None:
     if left:
         firewall.install(state.id, left)
     else:
+        from bayplan.kernel import obstacles
+
         firewall.remove(state.id)
         obstacles.withdraw(state.id)
     remove_tree(state.root.network(row.id), scratch=state.root.staging)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.store import records
 from bayplan.store.root import StateRoot
+
+if TYPE_CHECKING:
+    import sqlite3
 
 NO_STATE_ID = "00000000"
 

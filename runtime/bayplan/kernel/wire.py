@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import _socket
-import array
 import os
+import struct
 
 from bayplan import errors
 from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 
 _LARGEST = 8192
+_FD = struct.Struct("i")
 _KINDS: dict[str, type[errors.BayplanError]] = {
     kind.__name__: kind
     for kind in (
@@ -33,7 +34,7 @@ class Refused(errors.Kernel):
 
 
 def send_ready(wire: _socket.socket, terminal: int) -> None:
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [terminal]))] if terminal >= 0 else []
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(terminal))] if terminal >= 0 else []
     wire.sendmsg([b"R"], ancillary)
 
 
@@ -61,8 +62,8 @@ def decode_error(message: bytes) -> errors.BayplanError:
 def receive(wire: _socket.socket) -> tuple[bytes, list[int]]:
     """One message and the descriptors with it (close-on-exec); empty at the end of file."""
     message, ancillary, _, _ = wire.recvmsg(_LARGEST, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
+    fds: list[int] = []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return message, list(fds)
+            fds += (fd for (fd,) in _FD.iter_unpack(data[: len(data) - len(data) % _FD.size]))
+    return message, fds

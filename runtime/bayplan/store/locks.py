@@ -9,12 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
-
-from bayplan.model.value import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CONTAINER_LOCK = "lock"
 
@@ -47,35 +41,37 @@ def new_container(directory: str) -> int:
     return fd
 
 
-@contextmanager
-def content(root: str, *, exclusive: bool) -> Iterator[None]:
+def content(root: str, *, exclusive: bool) -> Held:
     """Held shared while blobs and layers are being added, exclusive while what nothing refers to is removed."""
-    with _held(f"{root}/content.lock", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
-        yield
+    return Held(f"{root}/content.lock", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
 
 
-@contextmanager
-def converge(root: str) -> Iterator[None]:
+def converge(root: str) -> Held:
     """One converge of a state at a time; the others wait here."""
-    with _held(f"{root}/converge.lock", fcntl.LOCK_EX):
-        yield
+    return Held(f"{root}/converge.lock", fcntl.LOCK_EX)
 
 
-@contextmanager
-def network(directory: str) -> Iterator[None]:
+def network(directory: str) -> Held:
     """Held while a network's names are written anew."""
-    with _held(f"{directory}/lock", fcntl.LOCK_EX):
-        yield
+    return Held(f"{directory}/lock", fcntl.LOCK_EX)
 
 
-@contextmanager
-def _held(path: str, mode: int) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, mode)
-        yield
-    finally:
-        os.close(fd)
+class Held:
+    """Holds a lock inside a `with`; waits for it there. Raises OSError."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        self._path, self._mode, self._fd = path, mode, -1
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._fd, self._mode)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def _try(path: str) -> int:
