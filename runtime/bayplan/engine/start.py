@@ -98,7 +98,8 @@ def _read_all(fd: int) -> bytes:
 
 
 def _build_or_tell(state: State, record: Record, *, lock: int, owner: int, writer: int, unwanted: tuple[int, ...]) -> NoReturn:
-    """The builder's whole life: it execs, or says through `writer` what went wrong and exits."""
+    """The builder's whole life: it execs, or says through `writer` what went wrong and exits. It never returns into its caller's
+    code, not even where nobody is left to be told."""
     try:
         for fd in unwanted:
             if fd >= 0:
@@ -106,8 +107,17 @@ def _build_or_tell(state: State, record: Record, *, lock: int, owner: int, write
         os.setsid()
         build(state, record, lock=lock, owner=owner, writer=writer)
     except BaseException as error:
-        os.write(writer, jsontext.dumps(_described(error)).encode())
-    os._exit(1)
+        _write(writer, jsontext.dumps(_described(error)).encode())
+    finally:
+        os._exit(1)
+
+
+def _write(writer: int, data: bytes) -> None:
+    """Tell the caller, unless it has been killed."""
+    try:
+        os.write(writer, data)
+    except BrokenPipeError:
+        return
 
 
 def _described(error: BaseException) -> tuple[str, str, int]:
@@ -172,7 +182,7 @@ def build(
         oom_file=cgroups.oom_path(own),
     )  # fmt: skip
     if writer >= 0:
-        os.write(writer, b"\n")
+        _write(writer, b"\n")
     launch.exec_monitor(told, *monitor.runtime())
 
 
