@@ -77,8 +77,8 @@ def measure(place: Path, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def main(arguments: list[str]) -> int:
-    rounds = int(arguments[0]) if arguments else 7
+def measured(rounds: int) -> list[dict[str, Any]]:
+    """Make the host, measure on it and remove it: one row for each pair, with medians in seconds and their ratio."""
     place = Path(tempfile.mkdtemp(prefix="bp-bench-"))
     try:
         host = disposable.up(place / "host", number=NUMBER)
@@ -86,11 +86,15 @@ def main(arguments: list[str]) -> int:
         images.push(REGISTRY, "busybox", "1", Cmd=["sh"])
         (place / "inventory.json").write_text(host.inventory())
         play(place, [{"bayplan.containers.network": {"name": "net"}}, STACK, CONTAINERS], pipelining=True)
-        print(json.dumps({"converge": measure(place, rounds)}))
+        return measure(place, rounds)
     finally:
         disposable.down(place / "host")
         images.stop_registry(place / "registry")
         shutil.rmtree(place, ignore_errors=True)
+
+
+def main(arguments: list[str]) -> int:
+    print(json.dumps({"converge": measured(int(arguments[0]) if arguments else 7)}))
     return 0
 
 

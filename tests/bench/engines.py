@@ -1,0 +1,130 @@
+"""The engines that are compared: each with a state of its own in the benchmark's directory, each one's commands spelled alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import archive  # runtime/archive.py
+from bayplan import install
+
+IMAGE = "localhost/bench:1"
+CGROUP = "bayplan-bench"
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+
+
+class Engine(NamedTuple):
+    """`argv` begins every command of it; `server` is the pid of what it leaves running, 0 where there is nothing."""
+
+    name: str
+    version: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    network: tuple[str, ...] = ()
+    server: int = 0
+
+    def do(self, *words: str) -> str:
+        """Run a command; its output. Raises RuntimeError with its error."""
+        done = subprocess.run((*self.argv, *words), env=self.environment, capture_output=True, text=True, timeout=600)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join((*self.argv, *words))}: {done.stderr}")
+        return done.stdout
+
+    def run(self, *options: str) -> tuple[str, ...]:
+        return (*self.argv, "run", "--rm", *options, IMAGE, "/bin/true")
+
+    def pull(self, reference: str) -> tuple[str, ...]:
+        insecure = ("--tls-verify=false",) if self.name == "podman" else ()
+        return (*self.argv, "pull", "--quiet", *insecure, reference)
+
+
+def bayplan(directory: Path) -> Engine:
+    """The runtime as it is on a host: the archive unpacked and compiled, started by its launcher."""
+    made = archive.build()
+    install.install(made, archive.digest(made), str(directory))
+    launcher = f"{directory}/bin/bayplan"
+    interpreter = Path(launcher).read_text().splitlines()[0][2:].split()[0]
+    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    python = subprocess.run([interpreter, "-V"], capture_output=True, text=True, check=True).stdout.strip()
+    return Engine("bayplan", f"{version} on {python}", (launcher,), ENVIRONMENT)
+
+
+def docker(directory: Path) -> Engine | None:
+    """A daemon of our own; None where Docker is not installed."""
+    if not installed("dockerd", "docker"):
+        return None
+    directory.mkdir(parents=True)
+    socket = f"unix://{directory}/docker.sock"
+    options = ["--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec", "-H", socket, "-p", f"{directory}/pid"]
+    with open(directory / "log", "w") as log:
+        server = subprocess.Popen(["dockerd", *options, "--cgroup-parent", f"/{CGROUP}"], env=ENVIRONMENT, stdout=log, stderr=log)
+    engine = Engine("docker", "", ("docker", "-H", socket), ENVIRONMENT, server=server.pid)
+    for _ in range(300):
+        if server.poll() is not None:
+            break
+        try:
+            return engine._replace(version=engine.do("version", "--format", "{{.Client.Version}}, daemon {{.Server.Version}}").strip())
+        except RuntimeError:
+            time.sleep(0.1)
+    raise RuntimeError(f"dockerd does not start: {(directory / 'log').read_text()[-2000:]}")
+
+
+def podman(directory: Path) -> Engine | None:
+    """With a store of its own; None where it is not installed."""
+    if not installed("podman"):
+        return None
+    directory.mkdir(parents=True)
+    settings = directory / "containers.conf"  # raising limits beyond what we have ourselves is refused
+    settings.write_text('[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n')
+    argv = ("podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run", "--tmpdir", f"{directory}/tmp")
+    environment = {**ENVIRONMENT, "CONTAINERS_CONF": str(settings), "HOME": str(directory)}
+    engine = Engine("podman", "", (*argv, "--log-level", "error"), environment, network=("--cgroup-parent", f"/{CGROUP}"))
+    version = engine.do("version", "--format", "{{.Client.Version}}").strip()
+    runtime = engine.do("info", "--format", "{{.Host.OCIRuntime.Name}}").strip()
+    return engine._replace(version=f"{version} with {runtime}")
+
+
+def crun(directory: Path, rootfs: Path) -> Engine | None:
+    """A bare OCI runtime with a bundle that is ready: no image, no store, no network set up."""
+    if not installed("crun"):
+        return None
+    directory.mkdir(parents=True)
+    subprocess.run(["crun", "spec"], cwd=directory, check=True, env=ENVIRONMENT)
+    document = json.loads((directory / "config.json").read_text())
+    document["process"]["terminal"] = False
+    document["process"]["args"] = ["/bin/true"]
+    document["root"] = {"path": str(rootfs), "readonly": True}
+    document["linux"]["cgroupsPath"] = f"/{CGROUP}/crun"
+    (directory / "config.json").write_text(json.dumps(document))
+    version = subprocess.run(["crun", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    return Engine(
+        "crun, bundle ready", version, ("crun", "--root", f"{directory}/state", "run", "--bundle", str(directory), "bench"), ENVIRONMENT
+    )
+
+
+def installed(*programs: str) -> bool:
+    return all(shutil.which(program, path=ENVIRONMENT["PATH"]) for program in programs)
+
+
+def load(engines: Sequence[Engine], rootfs_archive: Path) -> None:
+    """Give every engine the same small image."""
+    for engine in engines:
+        engine.do("import", str(rootfs_archive), IMAGE)
+
+
+def remove_cgroups() -> None:
+    """Remove what the engines leave of their parent cgroup, whose processes have ended."""
+    for hierarchy in {Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")}:
+        for inner, _, _ in os.walk(hierarchy / CGROUP, topdown=False):
+            os.rmdir(inner)
+
+
+if __name__ == "__main__":
+    sys.exit("this is a part of tests/bench/run.py")
