@@ -127,6 +127,7 @@ def up(directory: Path, *, number: int) -> Host:
     for name in ("disk", "root"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     gateway, address = f"10.213.{number}.1", f"10.213.{number}.2"
+    _await_no_link(number)
     _write_settings(directory, gateway=gateway, address=address)
     cgroups = _make_cgroups(directory)
     namespaces = ["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
@@ -272,9 +273,17 @@ def _first_process(outer: int, directory: Path) -> int:
     raise RuntimeError(f"the host did not start: {(directory / 'boot.log').read_text()}")
 
 
+def _await_no_link(number: int) -> None:
+    """A host that has just ended may keep its link for a moment; one that runs elsewhere keeps it, and is left alone."""
+    for _ in range(50):
+        if not Path(f"/sys/class/net/disposable{number}").exists():
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"another disposable host has the addresses 10.213.{number}.0/24: end that one, or take another number")
+
+
 def _connect(pid: int, *, number: int, gateway: str, address: str) -> None:
     link = f"disposable{number}"
-    subprocess.run(["ip", "link", "del", link], check=False, capture_output=True)
     inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip"]
     for command in (
         ["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(pid)],
