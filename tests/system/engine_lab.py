@@ -16,6 +16,7 @@ from bayplan.engine.containers import Record, Run
 from bayplan.engine.state import State, open_state
 from bayplan.model.result import Request, Response
 from bayplan.store import records
+from bayplan.store.trees import remove_tree
 
 RUNTIME = Path(__file__).parents[2] / "runtime"
 APPLETS = "sh true false sleep cat ls echo id nc httpd wget nslookup mkdir touch ip kill".split()
@@ -99,6 +100,9 @@ class Lab:
         for row in records.networks(state.records):
             networks.remove(state, row.name)
         self.wait("the monitors have ended", lambda: reap() or not self.cgroups_left(state.id))
+
+        state.records.close()
+        remove_tree(self.path, scratch=os.path.dirname(self.path))  # a test may have made what no recursion can remove
 
     def cgroups_left(self, state_id: str) -> list[Path]:
         """Removes the state's empty cgroups; those that still hold a process are returned."""
