@@ -107,7 +107,11 @@ class Lab:
     def cgroups_left(self, state_id: str) -> list[Path]:
         """Removes the state's empty cgroups; those that still hold a process are returned."""
         left = []
-        for directory in sorted(Path("/sys/fs/cgroup").glob(f"**/bayplan-{state_id}/**/"), reverse=True):
+        try:
+            found = sorted(Path("/sys/fs/cgroup").glob(f"**/bayplan-{state_id}/**/"), reverse=True)
+        except FileNotFoundError:  # one went while the tree was walked
+            return self.cgroups_left(state_id)
+        for directory in found:
             try:
                 os.rmdir(directory)
             except OSError:

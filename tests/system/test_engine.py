@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from engine_lab import RUNTIME, Lab, service
 
+from bayplan.engine import containers
+
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
@@ -283,3 +285,45 @@ def test_secrets_are_files_inside_and_their_change_replaces(lab: Lab) -> None:
     assert [(step.action, step.name) for step in changed.steps] == [("replace", "s-one-1")]
     assert lab.inside("s-one-1", "cat", "/run/secrets/key") == "second"
     assert "second" not in lab.command("inspect", "s-one-1"), "no secret is shown"
+
+
+def killed(lab: Lab, want: dict[str, object], place: str) -> None:
+    """A converge that dies when it gets to the function `place`."""
+    ran = subprocess.run(
+        [sys.executable, "-c", DYING, lab.path, json.dumps(want), place], env={**os.environ, "PYTHONPATH": str(RUNTIME)}
+    )
+    assert ran.returncode == -signal.SIGKILL, "the converge was killed where it was to be"
+
+
+DYING = """
+import importlib, json, os, sys
+from bayplan import dispatch
+from bayplan.model.result import Request
+module, _, name = sys.argv[3].rpartition(".")
+setattr(importlib.import_module(module), name, lambda *_, **__: os.kill(os.getpid(), 9))
+dispatch.handle(Request("converge", json.loads(sys.argv[2]), False, False, sys.argv[1]))
+"""
+
+
+def test_a_replacement_killed_before_the_ports_are_switched_is_made_again(lab: Lab) -> None:
+    port = free_port()
+    page = "mkdir -p /www; echo $0 > /www/index.html; exec httpd -f -p 80 -h /www"
+    want = {"services": {"web": service("sh", "-c", page, "first", ports=[f"{port}:80"])}}
+    lab.done(want)
+    want["services"]["web"]["command"][-1] = "second"
+    killed(lab, want, "bayplan.engine.adjust.take_ports")
+    assert fetch(f"http://127.0.0.1:{port}/") == "first\n", "the old container still has the port"
+    lab.done(want)
+    lab.wait("the new container has the port", lambda: fetch(f"http://127.0.0.1:{port}/") == "second\n")
+    assert len(containers.all_records(lab.state())) == 1, "and nothing of the first attempt is left"
+    assert lab.done(want).steps == ()
+
+
+def test_a_network_joined_by_a_converge_that_was_killed_is_joined_once(lab: Lab) -> None:
+    want = {"services": {"web": service()}, "networks": {"extra": {}}}
+    lab.done(want)
+    want["services"]["web"]["networks"] = {"bridge": {}, "extra": {}}
+    killed(lab, want, "bayplan.engine.containers.update")
+    lab.done(want)
+    assert "eth1" in lab.inside("web", "ip", "addr"), "it is on the network"
+    assert lab.done(want).steps == ()

@@ -108,6 +108,7 @@ def _change_networks(state: State, record: Record, spec: Container, *, pid: int)
             disconnect(state, record, name)
     for name, endpoint in new.items():
         if old.get(name) != endpoint:
+            disconnect(state, record, name)  # a change that was killed before it was recorded may have joined it
             connect(state, record._replace(spec=spec), endpoint, pid=pid)
     if pid and spec.ports:
         endpoints.republish(state, record.id)

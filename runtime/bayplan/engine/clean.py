@@ -9,12 +9,21 @@ from bayplan.plan import addresses
 from bayplan.store import records, sweep
 
 
+def has_remains(state: State) -> bool:
+    """Whether a replacement was killed, and left two containers for one."""
+    return any(row.name.endswith(replace.ASIDE) for row in records.containers(state.records))
+
+
 def debris(state: State) -> None:
-    """Remove all of it. Only what carries this state's id is touched, and nothing that somebody is working on."""
-    rows = {row.id: row for row in records.containers(state.records)}
-    for container_id in sweep.debris(state.root, rows):
+    """Remove all of it. Only what carries this state's id is touched, and nothing that somebody is working on.
+
+    Others work meanwhile, and record a thing before they make it: so what is there is always listed before what is known.
+    """
+    abandoned = sweep.debris(state.root, _known(state))
+    for container_id in sorted(set(abandoned) - _known(state)):
         cgroup.remove(state, container_id)
         sweep.remove_debris(state.root, container_id)
+    rows = {row.id: row for row in records.containers(state.records)}
     for row in rows.values():
         if not containers.run_of(state, row.id).pid:
             stop.settle(state, containers.record_of(row), remove=False)
@@ -22,23 +31,28 @@ def debris(state: State) -> None:
         if row.name.endswith(replace.ASIDE):
             replace.recover(state, row)
     _links(state)
-    _cgroups(state, frozenset(rows))
+    _cgroups(state)
     _ports(state)
+
+
+def _known(state: State) -> frozenset[str]:
+    return frozenset(row.id for row in records.containers(state.records))
 
 
 def _links(state: State) -> None:
     """Links of ours that lead to no lease and belong to no network."""
+    there = [name for name in interfaces.observe() if name.startswith(addresses.prefix_of(state.id))]
     known = {addresses.link_name(state.id, lease.ipv4) for lease in records.endpoints(state.records)}
     known |= {row.bridge for row in records.networks(state.records)}
-    for name in interfaces.observe():
-        if name.startswith(addresses.prefix_of(state.id)) and name not in known:
+    for name in there:
+        if name not in known:
             links.detach(name)
 
 
-def _cgroups(state: State, known: frozenset[str]) -> None:
-    for container_id in cgroup.names(state):
-        if container_id not in known:
-            cgroup.remove(state, container_id)
+def _cgroups(state: State) -> None:
+    there = cgroup.names(state)
+    for container_id in there - _known(state):
+        cgroup.remove(state, container_id)
 
 
 def _ports(state: State) -> None:

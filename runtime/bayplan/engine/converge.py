@@ -57,7 +57,7 @@ def converge(request: Request) -> Response:
     state = open_state(request.root)
     have = observe(state, want, auth=auth)
     planned = plan(want, have, predict=request.check)
-    if request.check or not planned.steps:
+    if request.check or not (planned.steps or clean.has_remains(state)):
         return _response(planned, planned.steps)
     state.records.close()
     state = open_state(request.root, create=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bayplan.engine import containers, endpoints, images, networks, publications, volumes
+from bayplan.engine import containers, endpoints, images, networks, publications, replace, volumes
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError
@@ -36,7 +36,7 @@ def observe(state: State, want: Declaration, *, auth: Auth | None = None) -> Hos
 
 
 def _observe(state: State, remote: Mapping[str, str]) -> Host:
-    rows = records.containers(state.records)
+    rows = replace.recovered(state, records.containers(state.records))
     known = [containers.record_of(row) for row in rows]
     boot = status.boot_id()
     present = interfaces.observe()
@@ -71,7 +71,7 @@ def _images(state: State, rows: tuple[ContainerRow, ...]) -> dict[str, HaveImage
 def _networks(state: State, rows: tuple[ContainerRow, ...], present: Links) -> dict[str, HaveNetwork]:
     names = {row.id: row.name for row in rows}
     users: dict[str, tuple[str, ...]] = {}
-    for lease in records.endpoints(state.records):
+    for lease in [each for each in records.endpoints(state.records) if each.container in names]:
         users[lease.network] = (*users.get(lease.network, ()), names[lease.container])
     return {
         view.row.name: HaveNetwork(
@@ -88,7 +88,7 @@ def _networks(state: State, rows: tuple[ContainerRow, ...], present: Links) -> d
 def _volumes(state: State, rows: tuple[ContainerRow, ...]) -> dict[str, HaveVolume]:
     names = {row.id: row.name for row in rows}
     users: dict[str, tuple[str, ...]] = {}
-    for use in records.volume_uses(state.records):
+    for use in [each for each in records.volume_uses(state.records) if each.container in names]:
         users[use.volume] = (*users.get(use.volume, ()), names[use.container])
     return {
         view.row.name: HaveVolume(

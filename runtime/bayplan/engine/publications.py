@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bayplan.engine.state import State
 from bayplan.kernel import firewall
-from bayplan.store import records, status
+from bayplan.store import locks, records, status
 from bayplan.store.records import EndpointRow
 
 
@@ -27,11 +27,12 @@ def _any(host_ip: str) -> str:
 
 
 def of_running(state: State) -> frozenset[firewall.Publication]:
-    """What the firewall should lead to the containers that run."""
+    """What the firewall should lead to the containers that run, and to those that somebody is just starting."""
     boot = status.boot_id()
     found: set[firewall.Publication] = set()
     for container_id in {row.container for row in records.ports(state.records)}:
-        started = status.read_started(state.root.container(container_id))
-        if started and status.process_alive(started, boot):
+        directory = state.root.container(container_id)
+        started = status.read_started(directory)
+        if (started and status.process_alive(started, boot)) or locks.container_is_held(directory):
             found |= set(of(state, container_id, records.endpoints(state.records, container=container_id)))
     return frozenset(found)

@@ -62,13 +62,32 @@ def _beside(state: State, old: Record, spec: Container, *, timeout: float, auth:
     return new
 
 
+def recovered(state: State, rows: tuple[ContainerRow, ...]) -> tuple[ContainerRow, ...]:
+    """The containers as they are once `recover` has undone, or finished, every replacement that was killed."""
+    there = {row.name: row for row in rows}
+    for row in [row for row in rows if row.name.endswith(ASIDE)]:
+        name = row.name[: -len(ASIDE)]
+        new = there.get(name)
+        del there[row.name]
+        there[name] = new if new and _took_over(state, new) else row._replace(name=name)
+    return tuple(there.values())
+
+
+def _took_over(state: State, new: ContainerRow) -> bool:
+    """A new container is in its place once it has the ports that it declares."""
+    return len(records.ports(state.records, container=new.id)) == len(containers.record_of(new).spec.ports)
+
+
 def recover(state: State, row: ContainerRow) -> None:
     """Bring back, or let go, the container that a killed replacement has left aside."""
     record = containers.record_of(row)._replace(name=row.name)
     name = row.name[: -len(ASIDE)]
-    if records.container_named(state.records, name):
+    new = records.container_named(state.records, name)
+    if new and _took_over(state, new):
         stop.remove(state, record, force=True)
         return
+    if new:
+        stop.remove(state, containers.record_of(new), force=True, volumes=True)
     lent = not records.endpoints(state.records, container=row.id) and not records.ports(state.records, container=row.id)
     with records.transaction(state.records):
         records.set_container_name(state.records, row.id, name)
