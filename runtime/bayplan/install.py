@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 COMMAND = "/usr/local/bin/bayplan"
 UNITS = ("/etc/systemd/system/bayplan.service", "/etc/init.d/bayplan")
 
-# The lock is what keeps a runtime from being swept while a command of it runs.
+# The lock is what keeps a runtime from being swept while a command of it runs. Looking for garbage takes 2 ms of a short one.
 LAUNCHER = """\
 #!{interpreter} -IS
-import fcntl, os, sys
+import fcntl, gc, os, sys
+gc.set_threshold(100_000)
 sys.path.insert(0, {runtime!r})
 held = os.open({runtime!r} + "/lock", os.O_RDONLY)
 fcntl.flock(held, fcntl.LOCK_SH)

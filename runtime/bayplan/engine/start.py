@@ -169,6 +169,8 @@ def build(
         rootfs = sources.rootfs(state, record, image)
         created = sandbox.create(oci, rootfs, cgroup=own, stdio=stdio.inside, seccomp=filters.program(state, oci))
         held = _connect(state, record, created)
+        if owner >= 0:
+            launch.load_monitor()  # its first process makes its mounts meanwhile
         ready = sandbox.start(created)
     except BaseException:
         _undo(state, record)
@@ -183,6 +185,9 @@ def build(
     )  # fmt: skip
     if writer >= 0:
         _write(writer, b"\n")
+        os.close(writer)
+    if owner >= 0 and launch.ends_soon(ready.pidfd):
+        launch.monitor_here(told)
     launch.exec_monitor(told, *monitor.runtime())
 
 

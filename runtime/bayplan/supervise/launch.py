@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import posix
 
 from bayplan.errors import Kernel
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,7 @@ else:
     import _signal  # without the enumerations of `signal`, which take ten milliseconds
 
 SETTINGS_FILE = "monitor.settings"
+SHORT_LIFE_MILLISECONDS = 5
 # Every Python reads marshal's version 2: the settings may be rewritten by a newer interpreter than the monitor's.
 MARSHAL_VERSION = 2
 # The monitor's, and so that of what it execs later. LC_ALL=C: another locale would only cost memory.
@@ -136,6 +138,49 @@ def exec_monitor(config: MonitorConfig, interpreter: str, runtime_directory: str
         os.execve(interpreter, argv, ENVIRONMENT)
     except OSError as error:
         raise Kernel(f"handing the container to its monitor ({interpreter})", error) from error
+
+
+def load_monitor() -> None:
+    """Import what monitor_here() needs, at a moment when this process would only wait."""
+    __import__("bayplan.supervise.watch")
+
+
+def ends_soon(pidfd: int) -> bool:
+    """Wait a moment for the end of the container's first process; whether it came. False where there is no pidfd (before Linux 5.3)."""
+    import select
+
+    if pidfd < 0:
+        return False
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    return bool(waiting.poll(SHORT_LIFE_MILLISECONDS))
+
+
+def monitor_here(config: MonitorConfig) -> NoReturn:
+    """As exec_monitor(), but in this interpreter: for a container that has ended, whose owner waits to be told. Starting another
+    one would take longer than everything that is left to do, and that nobody else is to have this one's memory does not matter."""
+    from bayplan.supervise.settings import Config
+    from bayplan.supervise.watch import Monitor
+
+    _ignore_signals()
+    _close_but(_descriptors(config))
+    os.chdir("/")
+    posix.environ.clear()
+    posix.environ.update({os.fsencode(name): os.fsencode(value) for name, value in ENVIRONMENT.items()})
+    Monitor(Config(marshal.loads(encode(config)))).run()
+    os._exit(1)
+
+
+def _close_but(kept: set[int]) -> None:
+    null = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    for entry in os.listdir("/proc/self/fd"):
+        if int(entry) > 2 and int(entry) not in kept:
+            try:
+                os.close(int(entry))
+            except OSError:  # the listing's own
+                continue
 
 
 def _ignore_signals() -> None:
