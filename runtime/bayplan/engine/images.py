@@ -202,7 +202,7 @@ def delete(state: State, row: ImageRow) -> tuple[str, ...]:
 
     with records.transaction(state.records):
         records.remove_image(state.records, row.id)
-    sweep.images(state.root, records.images(state.records))
+    sweep.images(state.root, lambda: records.images(state.records))
     return (f"Deleted: {row.id}",)
 
 

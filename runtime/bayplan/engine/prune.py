@@ -98,5 +98,5 @@ def _images(state: State, *, every: bool) -> tuple[tuple[str, ...], int]:
         lines.append(f"deleted: {row.id}")
         with records.transaction(state.records):
             records.remove_image(state.records, row.id)
-    sweep.images(state.root, records.images(state.records))
+    sweep.images(state.root, lambda: records.images(state.records))
     return tuple(lines), sum(row.size for row in unused)

@@ -179,7 +179,7 @@ def pull(
 ) -> Pulled:
     """Bring an image into the store: what of it is there already is not fetched again. Records nothing.
 
-    Progress goes to `report`, or to standard error where that is a terminal. `auth` is a credential for this call alone
+    Progress goes to `report`, where there is one. `auth` is a credential for this call alone
     (username and password, or identity_token, or registry_token). All layers come in parallel, in forks of this process,
     which has no threads.
     Raises NotFound, Denied, Unavailable, Invalid, Kernel; whole layers that came before stay, and nothing else.
@@ -189,10 +189,7 @@ def pull(
     question = partial(_resolve, reference=reference, platform=platform)
     resolved, remote = ask(reference, question, settings=settings or host_settings(), auth=auth, insecure=insecure)
     remote.close()
-    shown = report or terminal_report(f"pulling {reference}")
-    _fetch_layers(root, resolved, remote.access, remote.settings, shown)
-    if shown and not report:
-        os.write(2, b"\r\x1b[K")  # the line has done its work
+    _fetch_layers(root, resolved, remote.access, remote.settings, report)
     return keep(root, resolved)
 
 
@@ -220,17 +217,6 @@ def _fetch_layer(
         ingest(root, descriptor, diff_id, source=download)
     finally:
         remote.close()
-
-
-def terminal_report(doing: str) -> Report | None:
-    """Shows progress on one line of standard error; None where that is no terminal."""
-    if not os.isatty(2):
-        return None
-
-    def report(line: str) -> None:
-        os.write(2, f"\r{doing}: {line}\x1b[K".encode())
-
-    return report
 
 
 def _watch(report: Report, total: int, counts: tuple[int, ...]) -> None:

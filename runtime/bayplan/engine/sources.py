@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from bayplan.engine import cgroup, containers, images, volumes
+from bayplan.engine import cgroup, containers, volumes
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import Invalid, NotFound
@@ -107,7 +107,3 @@ def rootfs(state: State, record: Record, config: ImageConfig) -> Overlay | Plain
         os.makedirs(f"{directory}/{name}", mode=0o755, exist_ok=True)
     lower = layers.lowerdirs(state.root, diff_ids)
     return Overlay(state.root.path, lower, f"{directory}/upper", f"{directory}/work", record.spec.profile == "strict")
-
-
-def image_config(state: State, record: Record) -> ImageConfig:
-    return images.config(state, record.image_id)

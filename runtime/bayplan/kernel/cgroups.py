@@ -125,14 +125,6 @@ def adopt(host: Host, name: str, pid: int) -> None:
                 raise
 
 
-def join_monitor(cgroup: Cgroup) -> None:
-    """On version 2, move this process into the leaf for the monitor, out of the session that started it."""
-    if cgroup.version == 2:
-        leaf = os.path.dirname(cgroup.directories[0][1]) + "/monitor"
-        os.makedirs(leaf, exist_ok=True)
-        _write(f"{leaf}/cgroup.procs", "0", "leaving the session's cgroup")
-
-
 def update(host: Host, cgroup: Cgroup, name: str, resources: Resources) -> Cgroup:
     """Change a live container's limits in place. A hierarchy of version 1 that it was not in yet, it joins."""
     limits.check(resources)

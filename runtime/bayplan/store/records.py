@@ -200,10 +200,6 @@ def state_value(db: sqlite3.Connection, key: str) -> str:
     return str(row[0]) if row else ""
 
 
-def set_state_value(db: sqlite3.Connection, key: str, value: str) -> None:
-    db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value))
-
-
 # Images
 
 
@@ -217,11 +213,6 @@ def put_image(db: sqlite3.Connection, image: ImageRow, names: tuple[str, ...]) -
 
 def image_named(db: sqlite3.Connection, name: str) -> ImageRow | None:
     row = db.execute("SELECT image.* FROM image_name JOIN image ON image.id = image WHERE name = ?", (name,)).fetchone()
-    return _image(row) if row else None
-
-
-def image_by_id(db: sqlite3.Connection, image_id: str) -> ImageRow | None:
-    row = db.execute("SELECT * FROM image WHERE id = ?", (image_id,)).fetchone()
     return _image(row) if row else None
 
 

@@ -12,17 +12,20 @@ from bayplan.store.root import StateRoot
 from bayplan.store.trees import remove_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
-def images(root: StateRoot, kept: Iterable[ImageRow]) -> int:
-    """Remove the blobs, layers and chains that none of `kept` needs; how many things went. Waits for running pulls."""
-    kept = tuple(kept)
-    needed = [tuple(map(parse_digest, row.layers)) for row in kept]
-    wanted_layers = {layer for chain in needed for layer in chain}
-    wanted_chains = {layers.chain_id(chain[:count]) for chain in needed for count in range(1, len(chain) + 1)}
-    wanted_blobs = {parse_digest(blob) for row in kept for blob in (*row.blobs, row.id)}
+def images(root: StateRoot, recorded: Callable[[], Iterable[ImageRow]]) -> int:
+    """Remove the blobs, layers and chains that no recorded image needs; how many things went.
+
+    Waits for running pulls, and asks for what is `recorded` only then: they have recorded more by the end.
+    """
     with locks.content(root.path, exclusive=True):
+        kept = tuple(recorded())
+        needed = [tuple(map(parse_digest, row.layers)) for row in kept]
+        wanted_layers = {layer for chain in needed for layer in chain}
+        wanted_chains = {layers.chain_id(chain[:count]) for chain in needed for count in range(1, len(chain) + 1)}
+        wanted_blobs = {parse_digest(blob) for row in kept for blob in (*row.blobs, row.id)}
         unused = [layer for layer in layers.listed(root) if layer not in wanted_layers]
         for layer in unused:
             layers.remove(root, layer)
