@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayplan.errors import Conflict, Invalid
+from bayplan.model import subnet as subnets
 from bayplan.plan import addresses
 
 STATE = "1a2b3c4d"
@@ -112,7 +113,7 @@ def test_a_mac_and_the_names_follow_from_the_address() -> None:
 
 @given(st.sets(st.integers(0, 2**32 - 1), max_size=50))
 def test_names_of_links_fit_and_differ(numbers: set[int]) -> None:
-    names = {addresses.link_name(STATE, addresses.printed(each, 32)) for each in numbers}
+    names = {addresses.link_name(STATE, subnets.printed(each, 32)) for each in numbers}
     assert len(names) == len(numbers), "no two addresses share a name"
     assert all(len(each) == 15 for each in names), "IFNAMSIZ leaves 15 characters"
 
@@ -123,7 +124,7 @@ def test_ipv6_subnets_follow_from_the_networks_id() -> None:
 
 @given(st.text(max_size=40))
 def test_no_text_makes_the_parsers_raise_anything_but_invalid(text: str) -> None:
-    for parse in (addresses.parse_address, addresses.parse_subnet, addresses.parse_interface):
+    for parse in (subnets.parse_address, subnets.parse_subnet, subnets.parse_interface):
         try:
             parse(text)
         except Invalid:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bayplan.errors import Invalid
 from bayplan.model.environment import parse_pairs
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
+from bayplan.model.subnet import Subnet, check_subnet, parse_address, parse_subnet, printed
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -83,47 +85,41 @@ def _with_ipam(network: Network, node: Node) -> Network:
 
 
 def _with_pool(network: Network, node: Node) -> Network:
-    from ipaddress import IPv4Network, ip_network  # 10 ms: only where a subnet is declared
-
     members = node.members(("subnet", "gateway", "ip_range"))
     if "subnet" not in members:
         if members:
             raise node.wrong("subnet is missing")
         return network
     try:
-        subnet = ip_network(members["subnet"].text())
-    except ValueError as error:
+        subnet = check_subnet(members["subnet"].text())
+    except Invalid as error:
         raise members["subnet"].wrong(f"a subnet such as 10.5.0.0/24 was expected: {error}") from None
-    if subnet.num_addresses < 4 or subnet.is_multicast or subnet.is_loopback or subnet.is_link_local:
-        raise members["subnet"].wrong(f"{subnet} has no room for containers")
-    gateway = _inside(members.get("gateway"), subnet, "address")
-    if isinstance(subnet, IPv4Network):
-        ip_range = _inside(members.get("ip_range"), subnet, "range")
-        found = network._replace(subnet=str(subnet), gateway=gateway, ip_range=ip_range)
-    else:
-        found = network._replace(subnet6=str(subnet), gateway6=gateway, enable_ipv6=True)
-    if network.subnet if subnet.version == 4 else network.subnet6:
+    gateway = _address(members["gateway"], subnet) if "gateway" in members else ""
+    if network.subnet if subnet.bits == 32 else network.subnet6:
         raise node.wrong("one IPv4 and one IPv6 subnet are what a network has")
-    return found
+    if subnet.bits == 128:
+        return network._replace(subnet6=str(subnet), gateway6=gateway, enable_ipv6=True)
+    ip_range = _range(members["ip_range"], subnet) if "ip_range" in members else ""
+    return network._replace(subnet=str(subnet), gateway=gateway, ip_range=ip_range)
 
 
-def _inside(node: Node | None, subnet: Any, kind: str) -> str:
-    """An address or a range inside `subnet`, in its canonical text."""
-    from ipaddress import ip_address, ip_network
-
-    if node is None:
-        return ""
+def _address(node: Node, subnet: Subnet) -> str:
+    """An address that a gateway can have in `subnet`, in its canonical text."""
     try:
-        if kind == "range":
-            inner = ip_network(node.text())
-            inside = inner.version == subnet.version and inner.subnet_of(subnet)
-            return str(inner) if inside else _outside(node, subnet)
-        address = ip_address(node.text())
-    except ValueError:
-        raise node.expected(f"an {kind} in {subnet}" if kind == "address" else f"a {kind} in {subnet}") from None
-    ends = (subnet.network_address, subnet.broadcast_address)
-    return str(address) if address in subnet and address not in ends else _outside(node, subnet)
+        number, bits = parse_address(node.text())
+    except Invalid:
+        raise node.expected(f"an address in {subnet}") from None
+    if not subnet.offers(number, bits):
+        raise node.wrong(f"{node.value} is not usable in {subnet}")
+    return printed(number, bits)
 
 
-def _outside(node: Node, subnet: Any) -> str:
-    raise node.wrong(f"{node.value} is not usable in {subnet}")
+def _range(node: Node, subnet: Subnet) -> str:
+    """A range inside `subnet`, in its canonical text."""
+    try:
+        inner = parse_subnet(node.text())
+    except Invalid:
+        raise node.expected(f"a range in {subnet}") from None
+    if not (subnet.holds(inner.first, inner.bits) and subnet.holds(inner.last, inner.bits)):
+        raise node.wrong(f"{node.value} is not usable in {subnet}")
+    return str(inner)

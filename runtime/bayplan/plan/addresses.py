@@ -1,13 +1,14 @@
 """Which subnet a network gets, which address a container, and the names and MACs that follow from them.
 
-Addresses are text at the borders ("10.89.0.5", "10.89.0.0/24") and (number, bits) inside, bits being 32 or 128. What is already in use is
-always handed in: leases from the records, routes and addresses from the kernel.
+What is already in use is always handed in: leases from the records, routes and addresses from the kernel.
 """
 
 from __future__ import annotations
 
 from bayplan.errors import Conflict, Invalid
-from bayplan.model.value import TYPE_CHECKING, NamedTuple
+from bayplan.model import subnet as subnets
+from bayplan.model.subnet import Subnet, overlapping, parse_address, parse_interface, parse_subnet, printed
+from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,85 +17,6 @@ if TYPE_CHECKING:
 POOLS = ("10.89.0.0/16", "10.90.0.0/16", "172.29.0.0/16", "192.168.192.0/18")
 _POOL_LENGTH = 24
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_UNUSABLE = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8")
-
-
-class Subnet(NamedTuple):
-    """first is the number of its lowest address, length the prefix length, bits 32 or 128."""
-
-    first: int
-    length: int
-    bits: int
-
-    @property
-    def last(self) -> int:
-        return int(self.first + (1 << self.bits - self.length) - 1)
-
-    def __str__(self) -> str:
-        return f"{printed(self.first, self.bits)}/{self.length}"
-
-
-def parse_subnet(subnet: str) -> Subnet:
-    """Read "10.89.0.0/24"; raises Invalid, also for one with bits set behind its prefix."""
-    found = parse_interface(subnet)
-    if found[0] != found[1].first:
-        raise Invalid(f'subnet "{subnet}" has bits set behind its prefix; it is {found[1]}')
-    return found[1]
-
-
-def parse_interface(text: str) -> tuple[int, Subnet]:
-    """Read "10.89.0.5/24" as the address and the subnet that it is in; raises Invalid."""
-    plain, slash, length = text.partition("/")
-    number, bits = parse_address(plain)
-    if not slash or not _is_small(length) or int(length) > bits:
-        raise Invalid(f'"{text}" is no subnet; it is written like 10.89.0.0/24')
-    size = 1 << bits - int(length)
-    return number, Subnet(number - number % size, int(length), bits)
-
-
-def parse_address(address: str) -> tuple[int, int]:
-    """Return (number, bits); raises Invalid. Decimal parts with leading zeros are refused: some read them as octal."""
-    if ":" in address:
-        return _parse_ipv6(address), 128
-    parts = address.split(".")
-    if len(parts) != 4 or not all(_is_octet(each) for each in parts):
-        raise Invalid(f'"{address}" is no IP address')
-    number = 0
-    for each in parts:
-        number = number << 8 | int(each)
-    return number, 32
-
-
-def _is_octet(part: str) -> bool:
-    return _is_small(part) and int(part) < 256
-
-
-def _is_small(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 3 and str(int(text)) == text
-
-
-def _parse_ipv6(address: str) -> int:
-    import ipaddress  # ten milliseconds, which only networks with IPv6 pay
-
-    try:
-        return int(ipaddress.IPv6Address(address.replace("%", "no zone")))
-    except ValueError as error:
-        raise Invalid(f'"{address}" is no IP address') from error
-
-
-def printed(number: int, bits: int) -> str:
-    if bits == 32:
-        return ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0))
-    import ipaddress
-
-    return str(ipaddress.IPv6Address(number))
-
-
-def overlapping(subnet: Subnet, others: Iterable[Subnet]) -> Subnet | None:
-    for other in others:
-        if other.bits == subnet.bits and other.first <= subnet.last and subnet.first <= other.last:
-            return other
-    return None
 
 
 def choose_subnet(taken: Iterable[str], *, pools: Iterable[str] = POOLS) -> str:
@@ -134,12 +56,7 @@ def choose_subnet6(network_id: str) -> str:
 
 def check_subnet(subnet: str, taken: Iterable[str]) -> str:
     """Return a declared subnet in its usual spelling; raises Invalid if no network can have it, Conflict if something has it already."""
-    wanted = parse_subnet(subnet)
-    if wanted.bits - wanted.length < 2:
-        raise Invalid(f'subnet "{subnet}" has no room for a gateway and a container; it takes a /{wanted.bits - 2} or larger')
-    unusable = overlapping(wanted, map(parse_subnet, _UNUSABLE))
-    if unusable:
-        raise Invalid(f'subnet "{subnet}" overlaps {unusable}, which is reserved for other uses')
+    wanted = subnets.check_subnet(subnet)
     clash = overlapping(wanted, _used(taken))
     if clash:
         raise Conflict(f'subnet "{subnet}" overlaps {clash}, which this host uses already')
@@ -191,7 +108,7 @@ def _lease_wanted(space: Subnet, wanted: str, *, used: set[int], gateway: int) -
 
 
 def _check_inside(space: Subnet, number: int, bits: int, *, what: str) -> None:
-    if bits != space.bits or not space.first < number <= space.last - (bits == 32):
+    if not space.offers(number, bits):
         raise Invalid(f"{what} is none of the usable addresses of {space}")
 
 
