@@ -130,9 +130,11 @@ def test_json_is_one_object_a_line(capfdbinary: pytest.CaptureFixture[bytes]) ->
     ),
     st.sampled_from([0, 4]),
 )
-def test_json_is_what_the_package_json_writes(value: object, indent: int) -> None:
+def test_json_is_what_the_package_json_writes_and_printable(value: object, indent: int) -> None:
     separators = None if indent else (",", ":")
-    assert json_text(value, indent=indent) == json.dumps(value, ensure_ascii=False, indent=indent or None, separators=separators)
+    plain = json.dumps(value, ensure_ascii=False, indent=indent or None, separators=separators)
+    shown = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in plain)
+    assert json_text(value, indent=indent) == shown, "what a terminal may obey is escaped, in JSON's own way"
 
 
 def test_a_command_is_quoted() -> None:

@@ -63,7 +63,7 @@ def _attend(call: Call, created: Created, ends: Ends) -> int:
 
         lent = Terminal(0).raw(lambda rows, columns: set_size(started.terminal, rows, columns))
     else:
-        _pass_signals_on(started.pid)
+        _pass_signals_on(started.pid, started.pidfd)
     with lent if typing else nullcontext():
         return exit_code(Relay(ends, source=0 if call.flag("interactive") else -1).run(started.pid, started.pidfd))
 
@@ -76,12 +76,16 @@ def _leave(created: Created, ends: Ends) -> int:
     return 0
 
 
-def _pass_signals_on(pid: int) -> None:
-    """The process is our child and not reaped before we end: its number cannot become another's."""
+def _pass_signals_on(pid: int, pidfd: int) -> None:
+    """To our child only: once it is reaped its number may become another's. Before Linux 5.3 only the number is there."""
+    from bayplan.kernel.linux import pidfd_send_signal
 
     def forward(number: int, _: object) -> None:
         try:
-            os.kill(pid, number)
+            if pidfd >= 0:
+                pidfd_send_signal(pidfd, number)
+            else:
+                os.kill(pid, number)
         except ProcessLookupError:
             return
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bayplan.cli.call import Call
-from bayplan.cli.output import complain, json_text, write
+from bayplan.cli.output import complain, escaped_at_terminal, json_text, write
 from bayplan.errors import Invalid, NotFound
 from bayplan.model.value import TYPE_CHECKING
 
@@ -58,7 +58,7 @@ def _show(call: Call, kinds: tuple[str, ...]) -> int:
 
     nodes = parse(template)
     for document in found:
-        write(render(nodes, document))
+        write(escaped_at_terminal(render(nodes, document)))
     return code
 
 

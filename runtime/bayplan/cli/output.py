@@ -30,11 +30,16 @@ def complain(error: BaseException) -> None:
 def json_text(value: object, *, indent: int = 0) -> str:
     """JSON in one line without spaces, or with `indent` spaces a level. The package json would bring re and enum along."""
     try:
-        from _json import encode_basestring
+        from _json import encode_basestring, encode_basestring_ascii
     except ImportError:
         from json.encoder import py_encode_basestring as encode_basestring
+        from json.encoder import py_encode_basestring_ascii as encode_basestring_ascii
 
-    return _json(value, encode_basestring, " " * indent, "\n" if indent else "")
+    def quote(text: str) -> str:  # JSON itself lets pass what a terminal obeys from 0x7f on
+        quoted = encode_basestring(text)
+        return quoted if quoted.isprintable() else "".join(c if c.isprintable() else encode_basestring_ascii(c)[1:-1] for c in quoted)
+
+    return _json(value, quote, " " * indent, "\n" if indent else "")
 
 
 def _json(value: object, quote: Callable[[str], str], step: str, line: str) -> str:
@@ -67,6 +72,11 @@ def printable(text: str, *, kept: str = "") -> str:
     return "".join(char if char.isprintable() or char in kept else char.encode("unicode_escape", "replace").decode() for char in text)
 
 
+def escaped_at_terminal(text: str) -> str:
+    """A template's result: as it is for a program that reads it, its control characters escaped where a terminal would obey them."""
+    return printable(text, kept="\n\t") if sys.stdout.isatty() else text
+
+
 def listing(call: Call, documents: Iterable[Document], columns: Columns, *, identity: str = "ID") -> int:
     """A list as -q and --format ask for it: a table of `columns` (heading and member), JSON lines, a template each line."""
     shown = call.text("format")
@@ -91,7 +101,7 @@ def _templated(shown: str, documents: Iterable[Document], columns: Columns) -> N
     lines = [render(nodes, each) for each in documents]
     if not is_table:
         for line in lines:
-            write(line)
+            write(escaped_at_terminal(line))
         return
     headings = {member: heading for heading, member in columns}
     first = "\t".join(headings.get(name, name.upper()) for name in fields(nodes))

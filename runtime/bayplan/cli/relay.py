@@ -12,6 +12,7 @@ from bayplan.model.value import NamedTuple
 
 _CHUNK = 65536
 _LAST_WORDS = 0.1  # seconds for output that a process that has ended left in its pipes, or that its children go on writing
+_MOST_LAST_WORDS = 2 << 20  # bytes: more than both pipes hold (pipe(7), pipe-max-size)
 _TICK = 20  # milliseconds between two looks where there is no pidfd, before Linux 5.3
 
 
@@ -69,10 +70,16 @@ class Relay:
             status = self._ended(pid)
             if status is not None:
                 self._source, self._typed = -1, b""
-                while self._sinks and self._copy(self._poll(-1, _LAST_WORDS * 1000)):
-                    continue
+                self._copy_last_words()
                 return status
             self._copy(self._poll(pidfd, -1 if pidfd >= 0 else _TICK))
+
+    def _copy_last_words(self) -> None:
+        """What is left in the pipes; a child that it left behind and that writes for ever does not keep us."""
+        left = _MOST_LAST_WORDS
+        while self._sinks and left > 0:
+            copied = self._copy(self._poll(-1, _LAST_WORDS * 1000))
+            left = left - copied if copied else 0
 
     @staticmethod
     def _ended(pid: int) -> int | None:
@@ -91,33 +98,34 @@ class Relay:
             poll.register(self._source, select.POLLIN)
         return poll.poll(milliseconds)
 
-    def _copy(self, ready: list[tuple[int, int]]) -> bool:
-        """Whether output was copied."""
-        copied = False
+    def _copy(self, ready: list[tuple[int, int]]) -> int:
+        """How many bytes of output were copied."""
+        copied = 0
         for descriptor, _ in ready:
             if descriptor in self._sinks:
-                copied |= self._show(descriptor)
+                copied += self._show(descriptor)
             elif descriptor == self._source and not self._typed:
                 self._take()
             elif descriptor == self._stdin:
                 self._give()
         return copied
 
-    def _show(self, descriptor: int) -> bool:
+    def _show(self, descriptor: int) -> int:
         """A terminal's master answers EIO when the last process has closed the other side."""
         try:
             data = os.read(descriptor, _CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         except OSError:
             data = b""
         if not data:
             del self._sinks[descriptor]
             os.close(descriptor)
         sink = self._sinks.get(descriptor, -1)
-        while data and sink >= 0:
-            data = data[os.write(sink, data) :]
-        return sink >= 0
+        written = 0
+        while written < len(data):
+            written += os.write(sink, data[written:])
+        return written
 
     def _take(self) -> None:
         self._typed = os.read(self._source, _CHUNK)

@@ -163,16 +163,16 @@ def _with_image(call: Call, state: State, spec: Container) -> Container:
 
 def _with_exposed_ports(call: Call, state: State, spec: Container) -> Container:
     from bayplan.engine import images
+    from bayplan.model.node import Node
+    from bayplan.model.ports import parse_expose
+    from bayplan.model.scope import Scope
 
     spec = _with_image(call, state, spec)
     row = images.find(state, spec.image)
+    exposed = Node([*images.config(state, row.id).exposed_ports, *spec.expose], f"--publish-all: what {spec.image} exposes")
+    pairs = [(int(digits), protocol) for digits, _, protocol in (text.partition("/") for text in parse_expose(exposed, Scope()))]
     published = {(port.target, port.protocol) for port in spec.ports}
-    more = []
-    for text in dict.fromkeys((*images.config(state, row.id).exposed_ports, *spec.expose)):
-        digits, _, protocol = text.partition("/")
-        if digits.isdigit() and (int(digits), protocol or "tcp") not in published:
-            more.append(Port(int(digits), 0, protocol or "tcp"))
-    return spec._replace(ports=(*spec.ports, *more))
+    return spec._replace(ports=(*spec.ports, *(Port(port, 0, protocol) for port, protocol in pairs if (port, protocol) not in published)))
 
 
 _LIMIT_FIELDS = {

@@ -7,7 +7,7 @@ import os
 from bayplan.engine import clock, images, volumes
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
-from bayplan.model import jsontext
+from bayplan.model import jsontext, names
 from bayplan.model.container import Container, File, Mount
 from bayplan.model.image import ImageConfig
 from bayplan.model.scope import Scope
@@ -101,7 +101,7 @@ def _write_files(directory: str, files: tuple[File, ...]) -> None:
 def _claim_volumes(state: State, container_id: str, spec: Container, config: ImageConfig) -> tuple[VolumeUseRow, ...]:
     """Every volume that the container mounts, made where it is not there: named, anonymous, and the image's own."""
     taken = {mount.target for mount in spec.mounts} | {file.target for file in spec.files}
-    inherited = [Mount("volume", target) for target in config.volumes if target not in taken]
+    inherited = [Mount("volume", target) for target in _image_volumes(spec, config) if target not in taken]
     uses = []
     for mount in (*spec.mounts, *inherited):
         if mount.kind != "volume":
@@ -111,6 +111,14 @@ def _claim_volumes(state: State, container_id: str, spec: Container, config: Ima
             volumes.create(state, Volume(name), anonymous=not mount.source)
         uses.append(VolumeUseRow(container_id, mount.target, name))
     return tuple(uses)
+
+
+def _image_volumes(spec: Container, config: ImageConfig) -> tuple[str, ...]:
+    """The paths of the image's own volumes, cleaned as declared ones are: `//data` must not come to lie over a declared `/data`."""
+    targets = tuple(dict.fromkeys(names.clean(text) for text in config.volumes))
+    if "/" in targets:
+        raise Invalid(f"making container {spec.name}: its image {spec.image} wants a volume at /, the root file system")
+    return targets
 
 
 def record_of(row: ContainerRow) -> Record:

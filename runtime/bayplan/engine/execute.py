@@ -7,6 +7,7 @@ import os
 from bayplan.engine import cgroup, containers, filters, images
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
+from bayplan.errors import Conflict
 from bayplan.kernel import sandbox
 from bayplan.model.container import Healthcheck
 from bayplan.model.image import ImageConfig
@@ -40,7 +41,14 @@ def enter(state: State, record: Record, wanted: Process, *, stdio: tuple[int, in
     """A process in the container, waiting for sandbox.start; raises Conflict where the container does not run."""
     started = containers.started(state, record)
     program = filters.of(state, bundle.seccomp(record.spec), wanted.capabilities)
-    return sandbox.enter(started.pid, wanted, cgroup=cgroup.find(state, record.id), stdio=stdio, seccomp=program)
+    created = sandbox.enter(started.pid, wanted, cgroup=cgroup.find(state, record.id), stdio=stdio, seccomp=program)
+    try:  # it still runs: then no other process had its number when the namespaces were opened
+        if containers.started(state, record) != started:
+            raise Conflict(f"reaching into container {record.name}: it has been started anew meanwhile; try again")
+    except BaseException:
+        sandbox.abandon(created)
+        raise
+    return created
 
 
 def probe_argv(check: Healthcheck, image: ImageConfig) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ import time
 from bayplan.engine import cgroup, containers, endpoints
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.errors import BayplanError, Conflict, Kernel, NotFound, Unavailable
+from bayplan.errors import BayplanError, Conflict, Invalid, Kernel, NotFound, Unavailable
 from bayplan.kernel import linux
-from bayplan.model.signals import KILL, parse_signal
+from bayplan.model.signals import KILL, TERM, parse_signal
 from bayplan.store import locks, records, status
 from bayplan.store.trees import remove_tree
 from bayplan.supervise import client
@@ -45,7 +45,10 @@ def _stop_signal(state: State, record: Record) -> int:
     text = record.spec.stop_signal
     if text is None:
         text = images.config(state, record.image_id).stop_signal
-    return parse_signal(text or "SIGTERM")
+    try:
+        return parse_signal(text or "SIGTERM")
+    except Invalid:  # an image may name what it likes, and is stopped all the same
+        return TERM
 
 
 def kill(state: State, record: Record, signal: str = "KILL") -> None:

@@ -7,6 +7,7 @@ import os
 from bayplan.engine import cgroup, containers, networks, stop, volumes
 from bayplan.engine.state import State
 from bayplan.errors import Conflict
+from bayplan.store.trees import remove_tree
 
 
 def clear(state: State, *, lose_volumes: bool) -> None:
@@ -28,8 +29,8 @@ def clear(state: State, *, lose_volumes: bool) -> None:
 
 
 def remove_files(root: str) -> None:
-    """Remove the directory of a state that was cleared, volumes included."""
-    import shutil
-
+    """Remove the directory of a state that was cleared, volumes included. How deep containers have nested theirs does not matter."""
     if os.path.isdir(root):
-        shutil.rmtree(root)
+        for name in os.listdir(root):
+            remove_tree(f"{root}/{name}", scratch=root)
+        os.rmdir(root)

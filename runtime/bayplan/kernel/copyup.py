@@ -6,6 +6,7 @@ tree, on the way to the directory too, stays inside, and nothing remains mounted
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -43,8 +44,9 @@ def _copy_and_exit(rootfs: Rootfs, path: str, destination: int, writer: int) -> 
         source = _open_directory(path)
         if source >= 0:
             _copy_directory(source, destination)
-    except OSError as error:
-        os.write(writer, f"{error.errno or 5} {error.filename or ''}".encode("utf-8", "replace")[:4096])
+    except BaseException as error:  # an image's tree may be too deep to walk: half of it must not pass for all
+        number, where = getattr(error, "errno", 0) or errno.EIO, getattr(error, "filename", "") or ""
+        os.write(writer, f"{number} {where}".encode("utf-8", "replace")[:4096])
     finally:
         os._exit(0)
 

@@ -78,16 +78,32 @@ def open_source(mount: Mount) -> int:
     Taken in the host's mount namespace, because a copy of it no longer shares: a detached clone does (Linux 5.2).
     """
     try:
-        if parse_options(mount.options).propagation & linux.MS_SHARED:
-            recursive = linux.AT_RECURSIVE if "rbind" in mount.options or mount.type == "bind" else 0
-            return linux.open_tree(mount.source, linux.OPEN_TREE_CLONE | recursive)
-        return os.open(mount.source, linux.O_PATH | os.O_CLOEXEC)
+        if not parse_options(mount.options).propagation & linux.MS_SHARED:
+            return _open_source(mount)
+        recursive = linux.AT_RECURSIVE if "rbind" in mount.options or mount.type == "bind" else 0
+        found = _open_source(mount)
+        try:
+            return linux.open_tree(f"/proc/self/fd/{found}", linux.OPEN_TREE_CLONE | recursive)
+        finally:
+            os.close(found)
     except FileNotFoundError as error:
         raise NotFound(f"mounting {mount.destination}: source {mount.source} does not exist on the host") from error
     except OSError as error:
         if error.errno == errno.ENOSYS:
             raise Unavailable(f"mounting {mount.destination}: shared propagation needs Linux 5.2") from error
         raise Kernel(f"opening {mount.source} to mount it on {mount.destination}", error) from error
+
+
+def _open_source(mount: Mount) -> int:
+    """In this process's mount namespace; links stop at `mount.beneath` where it is given (CVE-2017-1002101)."""
+    if not mount.beneath:
+        return os.open(mount.source, linux.O_PATH | os.O_CLOEXEC)
+    assert mount.source.startswith(f"{mount.beneath}/"), f"{mount.source} is not beneath {mount.beneath}"
+    root = paths.open_root(mount.beneath)
+    try:
+        return paths.open_in_root(root, mount.source[len(mount.beneath) :])
+    finally:
+        os.close(root)
 
 
 def apply(root: int, mount: Mount, source: int | None) -> None:
@@ -133,7 +149,7 @@ def _bind(root: int, mount: Mount, source: int) -> None:
         else:
             recursive = linux.MS_REC if options.flags & linux.MS_REC or options.recursive else 0
             # A mount of another mount namespace cannot be bound: the source is opened again in this one, and compared below.
-            here = os.open(mount.source, linux.O_PATH | os.O_CLOEXEC)
+            here = _open_source(mount)
             linux.mount(f"/proc/self/fd/{here}", f"/proc/self/fd/{target}", "", linux.MS_BIND | recursive)
             os.close(here)
     finally:

@@ -214,7 +214,8 @@ def _contents(kind: str, node: Node | None, carried: Mapping[str, str]) -> dict[
             raise members["external"].wrong(f"no {kind}s are kept on the host; declare its file")
         sources = [source for source in ("file", "environment", "content") if source in members]
         if len(sources) != 1 or (kind == "secret" and sources == ["content"]):
-            raise each.expected("one of file and environment" + (" and content" if kind == "config" else ""))
+            # without the value, which may be a secret that was declared wrongly
+            raise each.wrong("it needs exactly one of file and environment" + (" and content" if kind == "config" else ""))
         found[kind, key] = files.content(kind, _bytes(sources[0], members[sources[0]], carried))
     return found
 

@@ -84,12 +84,17 @@ class Root(NamedTuple):
 
 class Mount(NamedTuple):
     """One entry of `mounts`, applied in order. `type` is a file system or "bind"; `options` as mount(8) spells them
-    (`rbind`, `ro`, `rro`, `rprivate`, `nosuid`, `mode=1777`, ...)."""
+    (`rbind`, `ro`, `rro`, `rprivate`, `nosuid`, `mode=1777`, ...).
+
+    `beneath`, if given, is a directory that containers have written to, and that the way to a bind's `source` inside it must not
+    leave. It is not part of the specification's document.
+    """
 
     destination: str
     type: str = "bind"
     source: str = ""
     options: tuple[str, ...] = ()
+    beneath: str = ""
 
 
 class Namespace(NamedTuple):

@@ -233,9 +233,13 @@ def _declared(mount: Mount, around: Surroundings) -> OciMount:
 def _volume(mount: Mount, source: Source) -> OciMount:
     mode = "ro" if mount.read_only else "rw"
     if source.type != "bind":
+        if mount.subpath:
+            raise Invalid(f"mounting a volume on {mount.target}: subpath needs a volume of the host's, not one of type {source.type}")
         return OciMount(mount.target, source.type, source.path, (*source.options, mode))
-    path = f"{source.path}/{mount.subpath}" if mount.subpath else source.path
-    return OciMount(mount.target, "bind", path, ("rbind", mount.propagation, mode))
+    options = ("rbind", mount.propagation, mode)
+    if mount.subpath:  # a container that has the volume too may have made a link of it
+        return OciMount(mount.target, "bind", f"{source.path}/{mount.subpath}", options, beneath=source.path)
+    return OciMount(mount.target, "bind", source.path, options)
 
 
 def file_path(directory: str, index: int) -> str:

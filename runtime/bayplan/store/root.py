@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from bayplan.errors import Denied
 from bayplan.model.digest import Digest
 from bayplan.model.value import NamedTuple
 
@@ -127,6 +128,9 @@ class StateRoot(NamedTuple):
         Only root may look inside: layers hold set-user-ID files of images (CVE-2021-41091, CVE-2021-41103).
         """
         os.makedirs(self.path, mode=0o700, exist_ok=True)
+        owner = os.stat(self.path).st_uid
+        if owner != os.geteuid():
+            raise Denied(f"making the state in {self.path}: the directory belongs to user {owner}, who could replace what runs from it")
         os.chmod(self.path, 0o700)
         for name in _DIRECTORIES:
             try:

@@ -17,6 +17,7 @@ READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 HANGUP = select.EPOLLHUP | select.EPOLLERR
 MOST_EVENTS = 64  # of one turn; the kernel hands out the others first in the next
+LONGEST = 86400.0  # seconds of one wait: epoll takes no more than 24 days, and an image may ask for a health check in a century
 PAUSE_AFTER_BUG = 0.05  # seconds: a handler that raises at every event must not eat a processor
 
 
@@ -80,7 +81,7 @@ class Loop:
     def _patience(self) -> float:
         if not self._timers:
             return -1
-        return max(0.0, min(timer[0] for timer in self._timers.values()) - time.monotonic())
+        return min(LONGEST, max(0.0, min(timer[0] for timer in self._timers.values()) - time.monotonic()))
 
     def _guard(self, handler: Callable[..., None], *events: int) -> None:
         try:
