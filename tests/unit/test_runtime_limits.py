@@ -118,6 +118,8 @@ def test_capabilities_are_added_and_dropped_by_any_spelling() -> None:
     assert len(granted(strict=True).bounding) == len(STRICT) == 11, "the strict profile's eleven"
     assert granted(add=["net_admin"], drop=["ALL"]).effective == ("CAP_NET_ADMIN",), "drop all, add one"
     assert "CAP_CHOWN" not in granted(add=["ALL"], drop=["CAP_CHOWN"]).bounding, "all but one"
+    assert "CAP_NET_RAW" in granted(add=["NET_RAW"], drop=["NET_RAW"]).bounding, "what is added is there"
+    assert granted(privileged=True, drop=["ALL"]).bounding == NAMES, "a privileged container has all"
     assert granted(privileged=True).inheritable == () == granted(privileged=True).ambient, "never inheritable"
     assert mask(["CAP_CHOWN", "sys_admin"]) == 1 | 1 << 21, "numbers are those of the header"
     with pytest.raises(Invalid):

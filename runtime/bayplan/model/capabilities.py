@@ -34,13 +34,18 @@ def granted(
 ) -> Capabilities:
     """The sets of a container. Names in any case, with or without `CAP_`; ALL in either list is everything.
 
-    `add` wins over `drop`, except that `drop: ALL` leaves exactly `add`, and `add: ALL` everything but `drop`.
-    Inheritable and ambient stay empty (an inheritable set let image files gain them: CVE-2022-24769). Unknown: Invalid.
+    As Docker has it: `add` wins over `drop`, `drop: ALL` leaves exactly `add`, `add: ALL` everything but `drop`, and
+    `privileged` heeds neither. Inheritable and ambient stay empty (an inheritable set let image files gain them:
+    CVE-2022-24769). Unknown: Invalid.
     """
     added, dropped = {_name(name) for name in add}, {_name(name) for name in drop}
-    names = set(NAMES) if privileged or "ALL" in added else set(STRICT if strict else DEFAULT)
-    names = set() if "ALL" in dropped and "ALL" not in added else names - dropped
-    chosen = tuple(name for name in NAMES if name in names | added)
+    if privileged:
+        names = set(NAMES)
+    elif "ALL" in added:
+        names = set(NAMES) - dropped
+    else:
+        names = added if "ALL" in dropped else (set(STRICT if strict else DEFAULT) - dropped) | added
+    chosen = tuple(name for name in NAMES if name in names)
     return Capabilities(bounding=chosen, effective=chosen, permitted=chosen)
 
 
@@ -53,5 +58,5 @@ def _name(text: str) -> str:
     name = text.upper()
     name = name if name == "ALL" or name.startswith("CAP_") else "CAP_" + name
     if name != "ALL" and name not in NAMES:
-        raise Invalid(f"capability {text!r} is not known; capabilities(7) lists the names")
+        raise Invalid(f"granting capabilities: {text!r} is not a capability of Linux; capabilities(7) lists them")
     return name

@@ -23,7 +23,7 @@ _WITHOUT_EFFECT = frozenset({"label=disable", "label:disable", "apparmor=unconfi
 
 
 def parse_capabilities(node: Node, scope: Scope) -> tuple[str, ...]:
-    """Names without CAP_, sorted; plan/privileges.py knows which there are."""
+    """Names without CAP_, sorted; model/capabilities.py knows which there are."""
     return tuple(sorted({_capability(element) for element in node.elements()}))
 
 

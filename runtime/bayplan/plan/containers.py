@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bayplan.errors import Conflict, NotFound
+from bayplan.model.capabilities import granted
 from bayplan.model.container import Container
 from bayplan.model.declaration import WantedContainer
 from bayplan.model.host import HaveContainer, Host
 from bayplan.model.names import image_key
 from bayplan.model.result import Step
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.plan import privileges
 from bayplan.plan.difference import Change, container_changes, describe, is_in_place, settled_spec
 from bayplan.plan.order import sharing
 
@@ -93,7 +93,7 @@ def decide(wanted: WantedContainer, host: Host, *, project: str, awaited: bool) 
 
 def _granted(spec: Container) -> Container:
     """The spec itself; raises Invalid for a capability that Linux does not know, before anything is done."""
-    privileges.granted(privileged=spec.privileged, strict=spec.profile == "strict", add=spec.cap_add, drop=spec.cap_drop)
+    granted(privileged=spec.privileged, strict=spec.profile == "strict", add=spec.cap_add, drop=spec.cap_drop)
     return spec
 
 

@@ -1,26 +1,10 @@
-"""What a container may do by default, as data: capabilities, device rules, masked and read-only paths."""
+"""What a container may do by default, as data: device rules, masked and read-only paths. Capabilities are in model/capabilities.py."""
 
 from __future__ import annotations
 
 from bayplan.errors import Invalid
-from bayplan.model.runtime import Capabilities, DeviceRule
-
-# Docker's fourteen; `strict` leaves out what lets a process make devices, raw packets and audit records.
-DEFAULT_CAPABILITIES = (
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
-)  # fmt: skip
-STRICT_LEAVES_OUT = ("CAP_MKNOD", "CAP_NET_RAW", "CAP_AUDIT_WRITE")
-
-ALL_CAPABILITIES = tuple(
-    "CAP_" + name
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
-        " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN"
-        " SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE"
-        " MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
-)
+from bayplan.model.capabilities import granted as granted
+from bayplan.model.runtime import DeviceRule
 
 MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -44,35 +28,6 @@ PRIVILEGED_DEVICE_RULES = (DeviceRule(True),)
 def thermal_paths(cpus: int) -> tuple[str, ...]:
     """Per-CPU thermal counters, a side channel; masked as /sys/firmware is."""
     return tuple(f"/sys/devices/system/cpu/cpu{cpu}/thermal_throttle" for cpu in range(cpus))
-
-
-def granted(*, privileged: bool, strict: bool, add: tuple[str, ...], drop: tuple[str, ...]) -> Capabilities:
-    """The sets of a container's first process: `add` and `drop` as Docker reads them ("ALL", "NET_ADMIN", "CAP_NET_ADMIN").
-
-    The inheritable set stays empty (CVE-2022-24769); raises Invalid for a name that no kernel knows.
-    """
-    added, dropped = tuple(map(_named, add)), tuple(map(_named, drop))
-    if privileged:
-        start = ALL_CAPABILITIES
-    elif "ALL" in dropped:
-        start = ()
-    else:
-        start = tuple(name for name in DEFAULT_CAPABILITIES if not (strict and name in STRICT_LEAVES_OUT))
-    if "ALL" in added:
-        start = ALL_CAPABILITIES
-    kept = {*start, *added} - set(dropped) - {"ALL"}
-    names = tuple(name for name in ALL_CAPABILITIES if name in kept)
-    return Capabilities(bounding=names, effective=names, permitted=names)
-
-
-def _named(name: str) -> str:
-    upper = name.upper()
-    if upper in ("ALL", "CAP_ALL"):
-        return "ALL"
-    full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
-    if full not in ALL_CAPABILITIES:
-        raise Invalid(f"granting capabilities: {name!r} is not a capability of Linux")
-    return full
 
 
 def device_rule(text: str) -> DeviceRule:
