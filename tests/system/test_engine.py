@@ -327,3 +327,14 @@ def test_a_network_joined_by_a_converge_that_was_killed_is_joined_once(lab: Lab)
     lab.done(want)
     assert "eth1" in lab.inside("web", "ip", "addr"), "it is on the network"
     assert lab.done(want).steps == ()
+
+
+def test_a_callers_umask_does_not_reach_into_containers(lab: Lab) -> None:
+    before = os.umask(0o077)
+    try:
+        look = "ls -ld / /data > /dev/null && cat /etc/hosts > /dev/null && ls /data && echo seen"
+        one = service("sh", "-c", f"{look}; sleep 1000", user="app", volumes=["data:/data"])
+        lab.done({"services": {"one": one}, "volumes": {"data": {}}})
+    finally:
+        os.umask(before)
+    lab.wait("a user that is not root sees the root directory and the volume", lambda: lab.output("one") == "seen\n")

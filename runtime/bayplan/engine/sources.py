@@ -104,6 +104,7 @@ def rootfs(state: State, record: Record, config: ImageConfig) -> Overlay | Plain
             layers.copy_rootfs(state.root, diff_ids, target)
         return Plain(target, record.spec.profile == "strict")
     for name in ("upper", "work"):
-        os.makedirs(f"{directory}/{name}", mode=0o755, exist_ok=True)
+        os.makedirs(f"{directory}/{name}", exist_ok=True)
+        os.chmod(f"{directory}/{name}", 0o755)  # the container's root directory has upper's mode, and the caller's umask may be 077
     lower = layers.lowerdirs(state.root, diff_ids)
     return Overlay(state.root.path, lower, f"{directory}/upper", f"{directory}/work", record.spec.profile == "strict")

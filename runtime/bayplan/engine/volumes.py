@@ -33,12 +33,20 @@ def create(state: State, spec: Volume, *, anonymous: bool = False) -> VolumeRow:
     there = records.volume_named(state.records, spec.name)
     if there and (specification(there).driver, specification(there).options) != (spec.driver, spec.options):
         raise Conflict(f"creating volume {spec.name}: it exists with another driver or options; remove it first, if its data may go")
-    os.makedirs(state.root.volume_data(spec.name), mode=0o755, exist_ok=True)
-    os.chmod(state.root.volume(spec.name), 0o700)
+    _make_directory(state, spec.name)
     row = VolumeRow(spec.name, jsontext.dumps(volume_document(spec)), spec.project, anonymous, there.created if there else clock.now())
     with records.transaction(state.records):
         records.put_volume(state.records, row)
     return row
+
+
+def _make_directory(state: State, name: str) -> None:
+    """The same whatever the caller's umask; content that is there keeps its owner and mode."""
+    data = state.root.volume_data(name)
+    if not os.path.isdir(data):
+        os.makedirs(data)
+        os.chmod(data, 0o755)
+        os.chmod(state.root.volume(name), 0o700)
 
 
 def specification(row: VolumeRow) -> Volume:
