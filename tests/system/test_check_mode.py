@@ -21,6 +21,7 @@ from generate import IMAGES, documents
 from bayplan.engine import containers, images
 from bayplan.kernel import firewall, interfaces
 from bayplan.model.result import Response
+from bayplan.plan import addresses
 from bayplan.store import records
 
 PAIRS = int(os.environ.get("PAIRS", "25"))
@@ -51,7 +52,7 @@ def snapshot(lab: Lab) -> dict[str, object]:
         **rows,
         "files": files,
         "processes": {each.name: containers.run_of(state, each.id).pid for each in known if each.spec.restart.name == "no"},
-        "links": sorted(name for name in interfaces.observe() if name.startswith("bp")),
+        "links": sorted(name for name in interfaces.observe() if name.startswith(addresses.prefix_of(state.id))),
         "rules": firewall.observe(state.id),
         "networks": [row.name for row in records.networks(state.records)],
     }
