@@ -7,12 +7,20 @@ import os
 from bayplan.engine import files, networks, publications
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid
-from bayplan.kernel import firewall, links, namesockets
 from bayplan.model.container import Container, Endpoint, Port
-from bayplan.model.value import NamedTuple
+from bayplan.model.late import late
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import addresses
 from bayplan.store import records, status
 from bayplan.store.records import EndpointRow, NetworkRow, PortRow
+
+if TYPE_CHECKING:
+    from bayplan.kernel import firewall, links, namesockets, ports
+else:
+    firewall = late("bayplan.kernel.firewall")
+    links = late("bayplan.kernel.links")
+    namesockets = late("bayplan.kernel.namesockets")
+    ports = late("bayplan.kernel.ports")
 
 ATTEMPTS = 100
 
@@ -93,8 +101,6 @@ def _check_served(state: State, container_id: str, port: Port) -> None:
 def _claimed_port(state: State, container_id: str, port: Port) -> PortRow:
     if port.published:
         return PortRow(port.protocol, port.host_ip, port.published, port.target, container_id)
-    from bayplan.kernel import ports
-
     taken = {row.port for row in records.ports(state.records) if row.protocol == port.protocol}
     address = "::" if ":" in port.host_ip else "0.0.0.0"
     for _ in range(ATTEMPTS):
@@ -144,8 +150,6 @@ def publish(state: State, container_id: str, leases: tuple[EndpointRow, ...]) ->
     wanted_ports = publications.of(state, container_id, leases)
     if not wanted_ports:
         return Held()
-    from bayplan.kernel import ports
-
     reserved = ports.reserve(wanted_ports)
     try:
         firewall.publish(state.id, wanted_ports)

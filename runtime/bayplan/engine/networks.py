@@ -8,8 +8,8 @@ from bayplan.engine import clock, publications
 from bayplan.engine.files import DEFAULT_NETWORK
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound
-from bayplan.kernel import firewall, interfaces, links
 from bayplan.model import jsontext
+from bayplan.model.late import late
 from bayplan.model.network import Network, network_document, parse_network
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import addresses
@@ -20,7 +20,12 @@ from bayplan.store.trees import remove_tree
 if TYPE_CHECKING:
     from typing import Any
 
+    from bayplan.kernel import firewall, interfaces, links
     from bayplan.kernel.obstacles import Obstacle
+else:
+    firewall = late("bayplan.kernel.firewall")
+    interfaces = late("bayplan.kernel.interfaces")
+    links = late("bayplan.kernel.links")
 
 RESERVED = ("host", "none")
 

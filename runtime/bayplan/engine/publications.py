@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from bayplan.engine.state import State
-from bayplan.kernel import firewall
+from bayplan.model.late import late
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.store import locks, records, status
 from bayplan.store.records import EndpointRow
+
+if TYPE_CHECKING:
+    from bayplan.kernel import firewall
+else:
+    firewall = late("bayplan.kernel.firewall")
 
 
 def of(state: State, container_id: str, leases: tuple[EndpointRow, ...]) -> tuple[firewall.Publication, ...]:
