@@ -21,7 +21,7 @@ from cli_lab import Typist
 from engine_lab import RUNTIME, Lab, reap, service
 
 from bayplan.engine import containers, execute, files, images
-from bayplan.errors import BayplanError, Conflict, Denied
+from bayplan.errors import BayplanError, Conflict, Denied, Invalid
 from bayplan.store import records
 from bayplan.store.root import StateRoot
 
@@ -180,6 +180,12 @@ def test_a_health_check_that_makes_no_sense_leaves_a_container_that_can_be_manag
     lab.command("run", "-d", *NET, "--name", "odd", "odd:1")
     lab.wait("a probe has run", lambda: lab.run("odd").health in ("healthy", "unhealthy"))
     assert lab.run("odd").monitored, "its monitor is there"
+    assert "Error" not in (lab.directory("odd") / "health").read_text(), "and no exception of ours passes for the probe's output"
+
+
+def test_an_image_that_wants_thousands_of_volumes_is_refused(lab: Lab) -> None:
+    with pytest.raises(Invalid, match="Volumes"):
+        load(lab, "hoarder:1", {"Volumes": {f"/v{number}": {} for number in range(3000)}})
 
 
 @pytest.mark.parametrize("port", ["99999/tcp", "0/tcp", "-1/tcp", "80/tcp;drop", "80/tcp\n", "x"])

@@ -137,7 +137,7 @@ def find_program(name: str, env: list[str]) -> str:
 
 def _execute(launch: Launch) -> None:
     env = environment(launch.process, launch.identity.home)
-    program = find_program(launch.process.args[0], env)
+    program = find_program(launch.process.args[0] if launch.process.args else "", env)
     wire = linux.fcntl(launch.wire, _F_DUPFD_CLOEXEC, 10)
     trampoline = linux.fcntl(launch.trampoline, _F_DUPFD_CLOEXEC, 10)
     os.dup2(wire, WIRE)

@@ -59,9 +59,12 @@ class Fields(NamedTuple):
                 self.wrong(key, "a list of objects")
             yield Fields(self.what, each)
 
-    def keys(self, key: str) -> tuple[str, ...]:
+    def keys(self, key: str, *, limit: int = _COUNT_LIMIT) -> tuple[str, ...]:
         """The members' names of an object that is used as a set, sorted."""
-        return tuple(sorted(self._text(key, each) for each in self.member(key).values))
+        found = self.member(key).values
+        if len(found) > limit:
+            self.wrong(key, f"an object of at most {limit} members")
+        return tuple(sorted(self._text(key, each) for each in found))
 
     def pairs(self, key: str) -> Pairs:
         """An object of strings as sorted pairs."""

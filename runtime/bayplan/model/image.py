@@ -16,6 +16,7 @@ from bayplan.model.value import NamedTuple
 MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 16 << 20
 LAYERS_LIMIT = 200  # twice as many names as this, of eight characters each, still fit into overlay's page of options
+VOLUMES_LIMIT = 200  # each is a directory, a record and a mount for every container
 SIZE_LIMIT = 1 << 40
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -203,7 +204,7 @@ def parse_image_config(data: bytes) -> ImageConfig:
         entrypoint=run.strings("Entrypoint"),
         cmd=run.strings("Cmd"),
         working_dir=run.string("WorkingDir"),
-        volumes=run.keys("Volumes"),
+        volumes=run.keys("Volumes", limit=VOLUMES_LIMIT),
         exposed_ports=run.keys("ExposedPorts"),
         labels=run.pairs("Labels"),
         stop_signal=run.string("StopSignal"),
