@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ import images
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-FIRST_NUMBER = 10 + os.getpid() % 40 * 6
+PATIENCE = 900  # seconds; a loaded machine is slow, and only what hangs should fail
 
 
 class Run(NamedTuple):
@@ -49,12 +51,14 @@ class Lab(NamedTuple):
     registry: str
     python: str = sys.executable
 
-    def play(self, host: disposable.Host, *tasks: dict[str, Any], check: bool = False, fail: bool = False, **settings: Any) -> Run:
+    def play(
+        self, host: disposable.Host, *tasks: dict[str, Any], check: bool = False, fail: bool = False, verbose: bool = False, **settings: Any
+    ) -> Run:
         """Run tasks on a host; `settings` go into the play. Without `fail`, a task that fails is the test's failure."""
         play = {"hosts": "all", "gather_facts": False, "tasks": list(tasks), **settings}
         path = Path(tempfile.mkstemp(suffix=".yml", dir=self.directory)[1])
         path.write_text(json.dumps([play]))
-        return self.playbook(path, host, check=check, fail=fail)
+        return self.playbook(path, host, *(["-vvvv"] if verbose else []), check=check, fail=fail)
 
     def playbook(self, path: Path, host: disposable.Host, *options: str, check: bool = False, fail: bool = False) -> Run:
         inventory = self.directory / f"{host.address}.json"
@@ -68,7 +72,7 @@ class Lab(NamedTuple):
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=300,
+            timeout=PATIENCE,
         )
         run = Run(done.returncode, done.stdout, [json.loads(line) for line in results.read_text().splitlines()])
         assert fail == bool(run.status), run.output
@@ -82,6 +86,7 @@ class Lab(NamedTuple):
             "ANSIBLE_HOME": str(self.directory / "ansible"),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.directory / "cp"),
             "ANSIBLE_PIPELINING": "true",
+            "ANSIBLE_TIMEOUT": "120",
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_CALLBACK_PLUGINS": str(PROJECT / "tests" / "hosts" / "callbacks"),
             "ANSIBLE_CALLBACKS_ENABLED": "results",
@@ -100,28 +105,41 @@ def new_host(scratch: Path) -> Iterator[Callable[[], disposable.Host]]:
     """Makes one more disposable host; all end with the session."""
     if os.geteuid() != 0:
         pytest.skip("a disposable host takes root, for its namespaces")
-    made: list[Path] = []
+    made: list[tuple[Path, socket.socket]] = []
 
     def make() -> disposable.Host:
         directory = scratch / f"h{len(made)}"
-        made.append(directory)
-        return disposable.up(directory, number=FIRST_NUMBER + len(made))
+        number, claim = disposable.claim_number()
+        made.append((directory, claim))
+        return disposable.up(directory, number=number)
 
     yield make
-    for directory in made:
+    for directory, claim in made:
         with contextlib.suppress(RuntimeError):
             disposable.down(directory)
+        claim.close()
 
 
 @pytest.fixture(scope="session")
 def lab(scratch: Path) -> Iterator[Lab]:
     """The registry listens on every address of this machine, so that each host reaches it at its own gateway."""
     directory = scratch / "registry"
-    port = 15000 + FIRST_NUMBER
-    images.start_registry(directory, f"0.0.0.0:{port}")
-    images.push_demo_images(f"127.0.0.1:{port}")
-    yield Lab(scratch, f"{{{{ gateway }}}}:{port}")
-    images.stop_registry(directory)
+    port = start_registry(directory)
+    try:
+        images.push_demo_images(f"127.0.0.1:{port}")
+        yield Lab(scratch, f"{{{{ gateway }}}}:{port}")
+    finally:
+        images.stop_registry(directory)
+
+
+def start_registry(directory: Path) -> int:
+    """Start one on a port that is free; below those that the kernel gives to clients, and somebody else may be as quick."""
+    for _ in range(5):
+        port = random.randrange(15000, 30000)
+        with contextlib.suppress(RuntimeError):
+            images.start_registry(directory, f"0.0.0.0:{port}")
+            return port
+    raise RuntimeError(f"the registry does not start: {(directory / 'registry.log').read_text()}")
 
 
 @pytest.fixture(scope="module")

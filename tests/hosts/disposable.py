@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -145,6 +147,23 @@ def up(directory: Path, *, number: int) -> Host:
     return host
 
 
+def claim_number() -> tuple[int, socket.socket]:
+    """A number for `up` that no link of this machine has and no other process has claimed; it is claimed until the socket is closed."""
+    numbers = list(range(10, 250))
+    random.shuffle(numbers)
+    for number in numbers:
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0bayplan-disposable-{number}")  # abstract: it goes with its process, and leaves nothing
+        except OSError:
+            claim.close()
+            continue
+        if not Path(f"/sys/class/net/disposable{number}").exists():
+            return number, claim
+        claim.close()
+    raise RuntimeError("there are no numbers left for a disposable host: end some of those that run")
+
+
 def running(directory: Path) -> Host | None:
     """The host in `directory` if it runs."""
     directory = directory.absolute()
@@ -263,7 +282,7 @@ def spawn(command: list[str], *, log: Path, environment: dict[str, str]) -> int:
 
 def _first_process(outer: int, directory: Path) -> int:
     children = Path(f"/proc/{outer}/task/{outer}/children")
-    for _ in range(500):
+    for _ in range(6000):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if os.readlink(f"/proc/{outer}/exe").endswith("unshare"):
                 return int(children.read_text().split()[0])
@@ -275,7 +294,7 @@ def _first_process(outer: int, directory: Path) -> int:
 
 def _await_no_link(number: int) -> None:
     """A host that has just ended may keep its link for a moment; one that runs elsewhere keeps it, and is left alone."""
-    for _ in range(50):
+    for _ in range(100):
         if not Path(f"/sys/class/net/disposable{number}").exists():
             return
         time.sleep(0.1)
@@ -297,7 +316,7 @@ def _connect(pid: int, *, number: int, gateway: str, address: str) -> None:
 
 
 def _await_ssh(host: Host) -> None:
-    for _ in range(100):
+    for _ in range(1000):
         if host.ssh("true", check=False).returncode == 0:
             return
         time.sleep(0.1)

@@ -44,12 +44,12 @@ def start_registry(directory: Path, address: str) -> int:
     command = ["docker-registry", "serve", str(directory / "config.yml")]
     pid = spawn(command, log=directory / "registry.log", environment={"PATH": "/usr/bin:/bin", "OTEL_TRACES_EXPORTER": "none"})
     (directory / "registry.pid").write_text(str(pid))
-    for _ in range(200):
+    for _ in range(2000):
+        if os.waitpid(pid, os.WNOHANG)[0]:  # another server may answer at that address
+            break
         with contextlib.suppress(OSError):
             if _ask(address, "GET", "/v2/")[0] == 200:
                 return pid
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            break
         time.sleep(0.05)
     raise RuntimeError(f"docker-registry does not answer on {address}: {(directory / 'registry.log').read_text()}")
 
