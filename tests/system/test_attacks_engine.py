@@ -20,6 +20,7 @@ import pytest
 from cli_lab import Typist
 from engine_lab import RUNTIME, Lab, reap, service
 
+from bayplan import install
 from bayplan.engine import containers, execute, files, images
 from bayplan.errors import BayplanError, Conflict, Denied, Invalid
 from bayplan.store import records
@@ -386,6 +387,19 @@ def test_a_state_directory_of_another_user_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(Denied, match="1000"):
         StateRoot(str(tmp_path)).create()
     assert not os.listdir(tmp_path), "its owner could replace the runtime that root runs from there"
+
+
+def test_a_container_s_command_line_keeps_no_runtime_in_place(lab: Lab) -> None:
+    forged = StateRoot(lab.path).runtime("0" * 64)
+    lab.command("run", "-d", *NET, "--name", "forger", "lab:1", "sh", "-c", f"exec busybox sh -c 'sleep 1000; true' {forged}/bayplan")
+    lab.wait("it runs", lambda: forged in lab.inside("forger", "cat", "/proc/1/cmdline"))
+    assert not any(forged.encode() in line for line in install._command_lines()), "only the runtime's own processes count"
+
+
+def test_a_container_with_months_of_grace_can_be_stopped(lab: Lab) -> None:
+    lab.command("run", "-d", *NET, "--init", "--stop-timeout", "90000000", "--name", "graceful", "lab:1", "sleep", "1000")
+    lab.command("stop", "graceful")
+    assert lab.run("graceful").status == "exited"
 
 
 def test_nothing_of_ours_listens_in_the_abstract_namespace(lab: Lab) -> None:

@@ -18,6 +18,7 @@ from bayplan.supervise import client
 
 # What follows a KILL takes a kernel's moment; a process in uninterruptible sleep (a dead NFS server) may take for ever.
 PATIENCE = 30.0
+LONGEST_GRACE = 2_000_000.0  # seconds: poll(2) takes milliseconds of 31 bits
 
 
 def stop(state: State, record: Record, *, timeout: float | None = None, by: str = "user") -> None:
@@ -100,7 +101,7 @@ def _wait_for_end(state: State, record: Record, seconds: float) -> bool:
             return True
         poll = select.poll()
         poll.register(process, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return bool(poll.poll(min(seconds, LONGEST_GRACE) * 1000))
     finally:
         os.close(process)
 
