@@ -18,6 +18,7 @@ import pytest
 from engine_lab import RUNTIME, Lab, service
 
 from bayplan.engine import containers
+from bayplan.store import locks
 
 
 @pytest.fixture
@@ -338,3 +339,23 @@ def test_a_callers_umask_does_not_reach_into_containers(lab: Lab) -> None:
     finally:
         os.umask(before)
     lab.wait("a user that is not root sees the root directory and the volume", lambda: lab.output("one") == "seen\n")
+
+
+def test_a_container_whose_monitor_cannot_be_set_up_does_not_run(lab: Lab) -> None:
+    nowhere = ("--log-driver", "syslog", "--log-opt", "syslog-address=udp://nowhere.invalid:514")
+    error = lab.command("run", "-d", "--name", "mute", *nowhere, "lab:1", "sleep", "1000", status=125)
+    assert "nowhere.invalid" in error, "the error names the log server"
+    assert lab.run("mute").pid == 0, "nothing runs that nobody watches"
+
+
+def test_a_restart_waits_for_who_looks_for_remains(lab: Lab) -> None:
+    lab.done({"services": {"one": service("sh", "-c", "sleep 0.3; exit 1", restart="always")}})
+    directory = str(lab.directory("one"))
+    deadline = time.monotonic() + 20
+    lock = -1
+    while lock < 0 and time.monotonic() < deadline:
+        lock = locks.try_container(directory)
+    assert lock >= 0, "the lock is free for a moment between two lives"
+    time.sleep(0.3)
+    os.close(lock)
+    lab.wait("it runs again", lambda: lab.run("one").pid != 0)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+LOCK_PATIENCE = 5.0  # seconds
 _KINDS = {kind.kind: kind for kind in (Invalid, NotFound, Conflict, Denied, Unavailable)}
 
 
@@ -58,14 +59,16 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
     for fd in (lock, writer, theirs):
         if fd >= 0:
             os.close(fd)
-    cgroup.adopt(state, builder)
-    trouble = _read_all(reader)
-    if trouble.strip():
+    said = os.read(reader, 65536)
+    if said and not said.strip():  # not before the builder has made the container's cgroup: it would have to wait for this
+        cgroup.adopt(state, builder)
+    said += _read_all(reader)
+    if said.strip():
         os.waitpid(builder, 0)
         if ours >= 0:
             os.close(ours)
-        raise _as_error(trouble)
-    if not trouble:
+        raise _as_error(said)
+    if not said.endswith(b"\n"):
         os.waitpid(builder, 0)
         if ours >= 0:
             os.close(ours)
@@ -75,9 +78,13 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
 
 
 def _lock(directory: str, record: Record) -> int:
-    lock = locks.try_container(directory)
-    if lock < 0:
-        raise Conflict(f"starting container {record.name}: it is running, or another process is working on it")
+    """The container's lock. Waits a while for who clears up after its last run, or looks for remains; raises Conflict where it runs."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while (lock := locks.try_container(directory)) < 0:
+        started = status.read_started(directory)
+        if time.monotonic() > deadline or (started and status.process_alive(started, status.boot_id())):
+            raise Conflict(f"starting container {record.name}: it is running, or another process is working on it")
+        time.sleep(0.01)
     return lock
 
 
@@ -140,7 +147,10 @@ def again(state: State, record: Record, *, restarts: int, streak: int) -> NoRetu
     """Start the container once more in this process, which was its monitor. Never returns; where it cannot be started, the
     end is recorded with the reason in its log's place, and the container stays down."""
     directory = state.root.container(record.id)
-    lock = _lock(directory, record)
+    try:
+        lock = _lock(directory, record)
+    except (Conflict, FileNotFoundError):
+        sys.exit(0)  # somebody else has started it meanwhile, or removed it
     if status.stopped_by(directory):
         sys.exit(0)  # a user's stop came between the end and the restart
     endpoints.detach(state, record.id)
@@ -152,7 +162,8 @@ def build(
 ) -> NoReturn:
     """Make the container in this process and become its monitor. Raises what went wrong, and then nothing of it is left.
 
-    A blank line to `writer` says that the container runs: whoever reads nothing at all there knows that the builder was killed.
+    To `writer` it says with a space that the cgroup is made, and with a newline that the container runs: whoever does not read
+    that there knows that the builder was killed.
     """
     linux.prctl(SUBREAPER, 1)
     directory = state.root.container(record.id)
@@ -164,6 +175,8 @@ def build(
     oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
     status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
     own = cgroup.create(state, record.id, oci.linux.resources)
+    if writer >= 0:
+        _write(writer, b" ")
     stdio = _stdio(record)
     try:
         rootfs = sources.rootfs(state, record, image)
@@ -172,12 +185,12 @@ def build(
         if owner >= 0:
             launch.load_monitor()  # its first process makes its mounts meanwhile
         ready = sandbox.start(created)
+        started = _note(directory, created.pid, restarts)
+        endpoints.announce(state, leases)
+        told = monitor.config(state, record, image, leases, held, started)
     except BaseException:
         _undo(state, record)
         raise
-    started = _note(directory, created.pid, restarts)
-    endpoints.announce(state, leases)
-    told = monitor.config(state, record, image, leases, held, started)
     told = told._replace(
         stdout_fd=stdio.stdout, stderr_fd=stdio.stderr, stdin_fd=stdio.stdin, terminal_fd=ready.terminal,
         owner_fd=owner, stdin_once=record.spec.stdin_open and owner >= 0, lock_fd=lock, restarts=restarts, streak=streak,
@@ -192,8 +205,9 @@ def build(
 
 
 def _undo(state: State, record: Record) -> None:
-    endpoints.detach(state, record.id)
+    """Whatever of the container runs is killed first: names are announced for what runs."""
     cgroup.remove(state, record.id)
+    endpoints.detach(state, record.id)
 
 
 def _stdio(record: Record) -> Stdio:
