@@ -9,7 +9,7 @@ PACKAGES := python3-venv python3-pip busybox-static docker-registry openssh-serv
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup packages demo demo-down test test-vm bench lint collection docs clean
+.PHONY: setup packages demo demo-down test soak test-vm bench lint collection docs clean
 
 setup: packages $(VENV)/.ready
 
@@ -41,6 +41,10 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+# The same properties as in `make test`, tried often enough to be measured.
+soak: setup
+	KILLS=1000 PAIRS=300 $(BIN)/python -m pytest -q tests/system/test_kill.py tests/system/test_check_mode.py
 
 # Everything else is on this machine; this is on an emulated one, with systemd and unified cgroups.
 test-vm: setup
