@@ -15,11 +15,6 @@ from bayplan.model.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
-from bayplan.model.value import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import NoReturn
 
 _DEFAULT_CODE = 1
 
