@@ -1,7 +1,7 @@
 """The runtime's own place on a host: unpacking the archive that was carried here, and sweeping those that nothing uses.
 
     ROOT/runtime/DIGEST/bayplan/...   the archive of that digest, byte-compiled
-    ROOT/runtime/DIGEST/lock          held shared by every call that runs from there
+    ROOT/runtime/DIGEST/lock          held shared by every call that runs from there; its time is about when one last did
     ROOT/runtime/interpreter          the real interpreter (never a shim) that monitors, the boot unit and the launcher use
     ROOT/bin/bayplan                  the launcher; for the default root /usr/local/bin/bayplan as well
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = "/usr/local/bin/bayplan"
+RECENT = 24 * 3600  # seconds; two controllers with different versions would else send theirs in turns
 UNITS = ("/etc/systemd/system/bayplan.service", "/etc/init.d/bayplan")
 
 # The lock is what keeps a runtime from being swept while a command of it runs. Looking for garbage takes 2 ms of a short one.
@@ -85,7 +86,7 @@ def recorded_interpreter(state: StateRoot) -> str:
 
 
 def sweep(root: str, *, keep: str) -> tuple[str, ...]:
-    """Remove every runtime but `keep` that no call, monitor, launcher or boot unit uses; returns the digests removed."""
+    """Remove every runtime but `keep` that no call of the last day, no monitor, launcher or boot unit uses; returns the digests removed."""
     import shutil
 
     state = StateRoot(root)
@@ -93,7 +94,7 @@ def sweep(root: str, *, keep: str) -> tuple[str, ...]:
     for name in sorted(os.listdir(state.runtimes)):
         if name.startswith("."):  # left by an install that was killed
             shutil.rmtree(f"{state.runtimes}/{name}", ignore_errors=True)
-        elif len(name) == 64 and name != keep and not _named(state, name) and _take(state, name):
+        elif len(name) == 64 and name != keep and not _recent(state, name) and not _named(state, name) and _take(state, name):
             shutil.rmtree(f"{state.runtimes}/.swept-{name}")
             swept.append(name)
     return tuple(swept)
@@ -164,6 +165,16 @@ def _compile(directory: str) -> None:
 def _sources(directory: str) -> Iterator[str]:
     for parent, _, names in os.walk(directory):
         yield from (f"{parent}/{name}" for name in names if name.endswith(".py"))
+
+
+def _recent(state: StateRoot, digest: str) -> bool:
+    """Whether a task ran from this runtime within the last day, by this host's clock."""
+    import time
+
+    try:
+        return abs(time.time() - os.stat(f"{state.runtime(digest)}/lock").st_mtime) < RECENT
+    except FileNotFoundError:
+        return False
 
 
 def _named(state: StateRoot, digest: str) -> bool:

@@ -73,5 +73,7 @@ def main(arguments: list[str]) -> None:
 def run_in_place(runtime: str, arguments: list[str]) -> None:
     """`main`, with the runtime held against being swept meanwhile. Where `runtime` is an archive there is nothing to hold."""
     if os.path.isdir(runtime):
-        fcntl.flock(os.open(f"{runtime}/lock", os.O_RDONLY), fcntl.LOCK_SH)
+        lock = os.open(f"{runtime}/lock", os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        os.utime(lock)  # used now: it is kept for a day
     main(arguments)

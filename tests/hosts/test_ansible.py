@@ -7,7 +7,6 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import images
@@ -218,15 +217,20 @@ def test_registry_auth_is_neither_shown_nor_kept(lab: Lab, host: Host) -> None:
     assert host.ssh("grep -rl pa55-for-one-call /var/lib/bayplan /root /var/log 2>/dev/null; true").stdout == "", "nothing keeps it"
 
 
-def test_an_older_runtime_is_swept_when_nothing_uses_it_and_kept_while_a_call_does(lab: Lab, host: Host, tmp_path: Path) -> None:
-    old, used = "0" * 64, "1" * 64
-    for name in (old, used):
-        host.ssh(f"mkdir /var/lib/bayplan/runtime/{name}; touch /var/lib/bayplan/runtime/{name}/lock")
-    host.ssh(f"nohup flock -s /var/lib/bayplan/runtime/{used}/lock sleep 60 >/dev/null 2>&1 &")
+def test_an_older_runtime_is_swept_when_nothing_has_used_it_for_a_day(lab: Lab, host: Host) -> None:
+    old, used, recent = "0" * 64, "1" * 64, "2" * 64
+    for name in (old, used, recent):
+        age = "now" if name == recent else "2 days ago"
+        host.ssh(f"mkdir /var/lib/bayplan/runtime/{name}; touch -d '{age}' /var/lib/bayplan/runtime/{name}/lock")
+    host.ssh(f"nohup flock -s /var/lib/bayplan/runtime/{used}/lock sleep 1000 >/dev/null 2>&1 &")
     current = host.ssh("sed -n 3p /usr/local/bin/bayplan").stdout.split("'")[1]
-    host.ssh(f"mv {current} {current}.away && rm -rf {current}.away")
+    host.ssh(f"rm -rf {current}")
     lab.play(host, task("container_info"))
     left = host.ssh("ls /var/lib/bayplan/runtime").stdout.split()
     assert old not in left, "what nothing uses is swept"
     assert used in left, "what a call runs from stays"
+    assert recent in left, "what another controller may want again stays for a day"
     assert current.rpartition("/")[2] in left, "the runtime came back by itself"
+    host.ssh(f"touch -d '2 days ago' {current}/lock")
+    lab.play(host, task("container_info"))
+    assert host.ssh(f"find {current}/lock -mmin -60").stdout, "a task leaves the time of its use"

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ import archive as builder  # noqa: E402
 from bayplan import install  # noqa: E402
 from bayplan.errors import Invalid, Unavailable  # noqa: E402
 from bayplan.store.root import StateRoot  # noqa: E402
+
+BEFORE = time.time() - 2 * install.RECENT
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,7 @@ def test_only_what_nothing_uses_is_swept(archive: bytes, root: str) -> None:
     for name in ("0" * 64, "1" * 64, "2" * 64, "3" * 64, ".new-killed"):
         (runtimes / name).mkdir()
         (runtimes / name / "lock").touch()
+        os.utime(runtimes / name / "lock", (BEFORE, BEFORE))
     held = os.open(runtimes / ("1" * 64) / "lock", os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_SH)
     process = subprocess.Popen(
@@ -98,6 +102,16 @@ def test_only_what_nothing_uses_is_swept(archive: bytes, root: str) -> None:
         os.close(held)
         process.communicate(b"\n")
     assert sorted(os.listdir(runtimes)) == sorted(["1" * 64, "2" * 64, "3" * 64, digest, "interpreter"]), "and remains of a kill go"
+
+
+def test_what_a_task_used_within_a_day_is_kept_for_the_other_controller_that_has_that_version(archive: bytes, root: str) -> None:
+    digest, runtimes = builder.digest(archive), Path(root, "runtime")
+    install.install(archive, digest, root)
+    (runtimes / ("4" * 64)).mkdir()
+    (runtimes / ("4" * 64) / "lock").touch()
+    assert install.sweep(root, keep=digest) == (), "it may be wanted again"
+    os.utime(runtimes / ("4" * 64) / "lock", (BEFORE, BEFORE))
+    assert install.sweep(root, keep=digest) == ("4" * 64,), "a day later nobody wants it"
 
 
 def test_an_interpreter_that_has_vanished_is_replaced_by_the_one_that_runs(archive: bytes, root: str) -> None:

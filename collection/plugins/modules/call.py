@@ -99,7 +99,10 @@ def find_runtime(root, digest):
     try:
         held = os.open(path + "/lock", os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_SH)
-        return path if os.fstat(held).st_uid == 0 and os.path.exists(path + "/lock") else None
+        if os.fstat(held).st_uid != 0 or not os.path.exists(path + "/lock"):
+            return None
+        os.utime(held)  # used now: another version's install keeps it for a day
+        return path
     except OSError:
         return None
 
