@@ -93,8 +93,10 @@ def names_on(spec: Container, container_id: str, endpoint: Endpoint) -> tuple[st
 
 def _check_served(state: State, container_id: str, port: Port) -> None:
     """Refuse an IPv6 address of the host where the container has none to lead it to."""
-    leases = records.endpoints(state.records, container=container_id)
-    if ":" in port.host_ip and not (leases and leases[0].ipv6):
+    if ":" not in port.host_ip:
+        return
+    lease = publications.reached_by(state, records.endpoints(state.records, container=container_id))
+    if lease is None or not lease.ipv6:
         raise Invalid(f"publishing [{port.host_ip}]:{port.published}: the container's first network has no IPv6; enable_ipv6 on it")
 
 
@@ -190,7 +192,8 @@ def _internal(network: NetworkRow) -> bool:
 
 def gateway(state: State, leases: tuple[EndpointRow, ...]) -> str:
     """The host's address as the container sees it: what `host-gateway` stands for."""
-    return records.network_by_id(state.records, leases[0].network).gateway if leases else "127.0.0.1"
+    lease = publications.reached_by(state, leases)
+    return records.network_by_id(state.records, lease.network).gateway if lease else "127.0.0.1"
 
 
 def answer_names(held: Held, *, netns: int) -> Held:

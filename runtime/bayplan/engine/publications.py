@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bayplan.engine.state import State
+from bayplan.model import jsontext
 from bayplan.model.late import late
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.store import locks, records, status
@@ -15,10 +16,10 @@ else:
 
 
 def of(state: State, container_id: str, leases: tuple[EndpointRow, ...]) -> tuple[firewall.Publication, ...]:
-    """The container's ports as the firewall takes them: they lead to its address on its first network."""
-    if not leases:
+    """The container's ports as the firewall takes them: they lead to its address on the network that `reached_by` names."""
+    lease = reached_by(state, leases)
+    if lease is None:
         return ()
-    lease = leases[0]
     found = []
     for port in records.ports(state.records, container=container_id):
         if ":" not in port.host_ip:
@@ -26,6 +27,15 @@ def of(state: State, container_id: str, leases: tuple[EndpointRow, ...]) -> tupl
         if lease.ipv6 and (":" in port.host_ip or _any(port.host_ip) == ""):
             found.append(firewall.Publication(port.protocol, _any(port.host_ip), port.port, lease.ipv6, port.target))
     return tuple(found)
+
+
+def reached_by(state: State, leases: tuple[EndpointRow, ...]) -> EndpointRow | None:
+    """The container's first network that is not internal: the bridge of one that is takes nothing from outside."""
+    if len(leases) > 1:
+        for lease in leases:
+            if not jsontext.loads(records.network_by_id(state.records, lease.network).document).get("internal"):
+                return lease
+    return leases[0] if leases else None
 
 
 def _any(host_ip: str) -> str:
