@@ -9,7 +9,7 @@ PACKAGES := python3-venv python3-pip busybox-static docker-registry openssh-serv
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup packages demo demo-down test soak test-vm bench lint collection docs clean
+.PHONY: setup packages demo demo-down test soak test-vm test-versions bench lint collection docs clean
 
 setup: packages $(VENV)/.ready
 
@@ -48,7 +48,11 @@ soak: setup
 
 # Everything else is on this machine; this is on an emulated one, with systemd and unified cgroups.
 test-vm: setup
-	tests/vm/run
+	@if [ -x tests/vm/run ]; then tests/vm/run; else echo "make test-vm: there is no tests/vm/run" >&2; exit 1; fi
+
+# The modules with the oldest and the newest ansible-core.
+test-versions: setup
+	tests/hosts/versions
 
 bench: setup
 	$(BIN)/python tests/bench/run.py
