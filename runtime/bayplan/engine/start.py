@@ -59,16 +59,14 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
     for fd in (lock, writer, theirs):
         if fd >= 0:
             os.close(fd)
-    said = os.read(reader, 65536)
-    if said and not said.strip():  # not before the builder has made the container's cgroup: it would have to wait for this
-        cgroup.adopt(state, builder)
-    said += _read_all(reader)
-    if said.strip():
+    cgroup.adopt(state, builder)
+    trouble = _read_all(reader)
+    if trouble.strip():
         os.waitpid(builder, 0)
         if ours >= 0:
             os.close(ours)
-        raise _as_error(said)
-    if not said.endswith(b"\n"):
+        raise _as_error(trouble)
+    if not trouble:
         os.waitpid(builder, 0)
         if ours >= 0:
             os.close(ours)
@@ -162,8 +160,7 @@ def build(
 ) -> NoReturn:
     """Make the container in this process and become its monitor. Raises what went wrong, and then nothing of it is left.
 
-    To `writer` it says with a space that the cgroup is made, and with a newline that the container runs: whoever does not read
-    that there knows that the builder was killed.
+    A blank line to `writer` says that the container runs: whoever reads nothing at all there knows that the builder was killed.
     """
     linux.prctl(SUBREAPER, 1)
     directory = state.root.container(record.id)
@@ -175,8 +172,6 @@ def build(
     oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
     status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
     own = cgroup.create(state, record.id, oci.linux.resources)
-    if writer >= 0:
-        _write(writer, b" ")
     stdio = _stdio(record)
     try:
         rootfs = sources.rootfs(state, record, image)
