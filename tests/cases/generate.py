@@ -140,11 +140,13 @@ def documents(draw: st.DrawFn, images: Sequence[str] = IMAGES, project: str = PR
 def _without(services: Mapping, gone: str) -> Mapping:
     """The other services, those that need `gone` included, without their need."""
     found = {}
+    going = {gone, *(name for name, service in services.items() if service.get("network_mode") == f"service:{gone}")}
     for name, service in services.items():
-        if name == gone or service.get("network_mode") == f"service:{gone}":
+        if name in going:
             continue
         needs = service.get("depends_on", [])
-        kept = [each for each in needs if each != gone] if isinstance(needs, list) else {k: v for k, v in needs.items() if k != gone}
+        staying = [each for each in needs if each not in going]
+        kept = staying if isinstance(needs, list) else {each: needs[each] for each in staying}
         found[name] = {**service, **({"depends_on": kept} if "depends_on" in service else {})}
     return found or {gone: services[gone]}
 
