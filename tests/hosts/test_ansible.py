@@ -181,7 +181,7 @@ def test_module_defaults_reach_every_module_of_the_group(lab: Lab, host: Host) -
 
 
 MISTAKES = [
-    ({"container": {"name": "it", "image": "busybox", "colour": "red"}}, "colour"),
+    ({"container": {"name": "it", "image": "busybox", "colour": "red"}}, "Unsupported parameters for (bayplan.containers.container) module: colour"),
     ({"container": {"name": "it", "ports": ["80:80"]}}, "name the image too"),
     ({"container": {"name": "it", "image": "NOT VALID"}}, "NOT VALID"),
     ({"container": {"name": "it", "image": "{{ registry }}/nothing:1"}}, "nothing"),

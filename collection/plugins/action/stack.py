@@ -22,6 +22,7 @@ import zlib
 import ansible.constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -117,7 +118,9 @@ class ActionModule(ActionBase):
         """The task's options, checked against the table that the documentation is made of."""
         validation = ArgumentSpecValidator(tables.argument_spec(tables.module_options(module))).validate(self._task.args)
         if validation.error_messages:
-            raise AnsibleActionFail("; ".join(validation.error_messages))
+            unsupported = f"Unsupported parameters for (bayplan.containers.{module}) module: "  # which Ansible's error leaves to us
+            texts = [unsupported + error.msg if isinstance(error, UnsupportedError) else error.msg for error in validation.errors]
+            raise AnsibleActionFail("; ".join(texts))
         return validation.validated_parameters
 
     def _translate(self, module, options, task_vars):
