@@ -9,10 +9,11 @@ import time
 from bayplan.engine import cgroup, containers, endpoints
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.errors import BayplanError, Conflict, Invalid, Kernel, NotFound, Unavailable
-from bayplan.kernel import linux
+from bayplan.errors import BayplanError, Conflict, Invalid, NotFound, Unavailable
+from bayplan.kernel import pids
 from bayplan.model.signals import KILL, TERM, parse_signal
 from bayplan.store import locks, records, status
+from bayplan.store.status import Started
 from bayplan.store.trees import remove_tree
 from bayplan.supervise import client
 
@@ -59,25 +60,15 @@ def kill(state: State, record: Record, signal: str = "KILL") -> None:
 
 
 def _signal(state: State, record: Record, number: int) -> bool:
-    """Whether the first process was there to take the signal. A recycled pid never gets it: descriptor first, then the start time."""
+    """Whether the first process was there to take the signal. A recycled pid never gets it (kernel/pids.py)."""
     started = status.read_started(state.root.container(record.id))
-    if started is None:
+    if started is None or not status.process_alive(started, status.boot_id()):
         return False
     try:
-        process = linux.pidfd_open(started.pid)
-    except OSError:
+        pids.kill(pids.Handle(started.pid, started.pid_start), number)
+    except NotFound:
         return False
-    try:
-        if not status.process_alive(started, status.boot_id()):
-            return False
-        linux.pidfd_send_signal(process, number)
-        return True
-    except ProcessLookupError:
-        return False
-    except OSError as error:
-        raise Kernel(f"sending signal {number} to container {record.name}", error) from error
-    finally:
-        os.close(process)
+    return True
 
 
 def _wake_monitor(directory: str) -> None:
@@ -92,18 +83,30 @@ def _wait_for_end(state: State, record: Record, seconds: float) -> bool:
     started = status.read_started(state.root.container(record.id))
     if started is None:
         return True
+    boot, seconds = status.boot_id(), min(seconds, LONGEST_GRACE)
     try:
-        process = linux.pidfd_open(started.pid)
+        process = pids.open_pidfd(started.pid)
     except OSError:
         return True
+    if process < 0:  # before Linux 5.3
+        return _poll_for_end(started, boot, seconds)
     try:
-        if not status.process_alive(started, status.boot_id()):
+        if not status.process_alive(started, boot):
             return True
         poll = select.poll()
         poll.register(process, select.POLLIN)
-        return bool(poll.poll(min(seconds, LONGEST_GRACE) * 1000))
+        return bool(poll.poll(seconds * 1000))
     finally:
         os.close(process)
+
+
+def _poll_for_end(started: Started, boot: str, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while status.process_alive(started, boot):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _wait_for_release(directory: str) -> None:
