@@ -37,7 +37,7 @@ The host is $address. Try:
   ssh -i $here/host/key -o UserKnownHostsFile=$here/host/known_hosts root@$address
     bayplan ps                                on the host: what runs there
     bayplan logs client                       the two servers, called by their names
-    bayplan kill web1; bayplan ps -a          break something, then run the playbook again:
+    bayplan rm -f web1                        break something, then see what a run would mend (without --check, it does):
   .venv/bin/ansible-playbook -i $here/host/inventory.json -e registry=10.213.0.1:$port playbooks/demo.yml --check --diff
   make demo-down                              nothing of it stays
 TEXT

@@ -196,7 +196,7 @@ def _reason(error: Exception) -> str:
 def _raise_untrusted(url: str, error: ssl.SSLError) -> NoReturn:
     host = urlsplit(url).netloc
     if not isinstance(error, ssl.SSLCertVerificationError):
-        remedy = "if it speaks plain HTTP, say `insecure = true` for it in registries.conf"
+        remedy = "if it speaks plain HTTP, say `insecure = true` for it in /etc/containers/registries.conf"
         raise Unavailable(f"asking {host}: there is no TLS connection with it ({error.reason or error}); {remedy}") from error
     raise Unavailable(
         f"asking {host}: its certificate is not trusted ({error.verify_message}); "
