@@ -40,8 +40,14 @@ class Run(NamedTuple):
 
     @property
     def steps(self) -> list[tuple[str, str, str]]:
-        found = [each for result in self.results for each in result.get("results") or [result]]
-        return [(step["action"], step["kind"], step["name"]) for each in found for step in each.get("steps", [])]
+        return [step for steps in self.steps_by_task for step in steps]
+
+    @property
+    def steps_by_task(self) -> list[list[tuple[str, str, str]]]:
+        return [
+            [(step["action"], step["kind"], step["name"]) for each in result.get("results") or [result] for step in each.get("steps", [])]
+            for result in self.results
+        ]
 
 
 class Lab(NamedTuple):
