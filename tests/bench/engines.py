@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -76,6 +77,11 @@ def docker(directory: Path) -> Engine | None:
     raise RuntimeError(f"dockerd does not start: {(directory / 'log').read_text()[-2000:]}")
 
 
+def crun_works() -> bool:
+    """Whether crun finds all of version 1's controllers, or version 2."""
+    return not Path("/sys/fs/cgroup/memory").is_dir() or os.access("/sys/fs/cgroup/hugetlb/cgroup.procs", os.W_OK)
+
+
 def podman(directory: Path) -> Engine | None:
     """With a store of its own; None where it is not installed."""
     if not installed("podman"):
@@ -84,6 +90,7 @@ def podman(directory: Path) -> Engine | None:
     settings = directory / "containers.conf"  # raising limits beyond what we have ourselves is refused
     settings.write_text('[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n')
     argv = ("podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run", "--tmpdir", f"{directory}/tmp")
+    argv += () if crun_works() else ("--runtime", "runc")
     environment = {**ENVIRONMENT, "CONTAINERS_CONF": str(settings), "HOME": str(directory)}
     engine = Engine("podman", "", (*argv, "--log-level", "error"), environment, network=("--cgroup-parent", f"/{CGROUP}"))
     version = engine.do("version", "--format", "{{.Client.Version}}").strip()
@@ -93,7 +100,7 @@ def podman(directory: Path) -> Engine | None:
 
 def crun(directory: Path, rootfs: Path) -> Engine | None:
     """A bare OCI runtime with a bundle that is ready: no image, no store, no network set up."""
-    if not installed("crun"):
+    if not installed("crun") or not crun_works():
         return None
     directory.mkdir(parents=True)
     subprocess.run(["crun", "spec"], cwd=directory, check=True, env=ENVIRONMENT)
@@ -123,7 +130,8 @@ def remove_cgroups() -> None:
     """Remove what the engines leave of their parent cgroup, whose processes have ended."""
     for hierarchy in {Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")}:
         for inner, _, _ in os.walk(hierarchy / CGROUP, topdown=False):
-            os.rmdir(inner)
+            with contextlib.suppress(OSError):  # its last processes are being ended still: the next one removes it
+                os.rmdir(inner)
 
 
 if __name__ == "__main__":

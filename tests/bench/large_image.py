@@ -19,9 +19,9 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-FILES = 52_000
+FILES = int(os.environ.get("LARGE_IMAGE_FILES", "52000"))
 SMALL_LAYERS = 4
-LARGE_BYTES = 520 << 20
+LARGE_BYTES = FILES * 10_500
 
 
 class Layer(NamedTuple):

@@ -54,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         sections = [section for part in given.parts or PARTS for section in MEASURED[part](directory, given.rounds)]
         report.write(given.output, sections, rounds=given.rounds)
     finally:
+        engines.remove_cgroups()  # here all hierarchies are mounted
         shutil.rmtree(directory, ignore_errors=True)
     print(given.output.read_text())
     return 0
@@ -75,6 +76,8 @@ def prepare() -> None:
     if Path("/sys/fs/cgroup/memory").is_dir() and not Path("/sys/fs/cgroup/hugetlb/cgroup.procs").exists():
         Path("/sys/fs/cgroup/hugetlb").mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", "/sys/fs/cgroup/hugetlb"], check=False)
+        if not engines.crun_works():  # somebody else has the hierarchy, read-only
+            subprocess.run(["umount", "/sys/fs/cgroup/hugetlb"], check=False)
 
 
 @contextmanager
