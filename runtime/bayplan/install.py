@@ -1,6 +1,7 @@
 """The runtime's own place on a host: unpacking the archive that was carried here, and sweeping those that nothing uses.
 
     ROOT/runtime/DIGEST/bayplan/...   the archive of that digest, byte-compiled
+    ROOT/runtime/DIGEST/bytecode      the same in one file (bytecode.py)
     ROOT/runtime/DIGEST/lock          held shared by every call that runs from there; its time is about when one last did
     ROOT/runtime/interpreter          the real interpreter (never a shim) that monitors, the boot unit and the launcher use
     ROOT/bin/bayplan                  the launcher; for the default root /usr/local/bin/bayplan as well
@@ -14,6 +15,7 @@ import fcntl
 import os
 import sys
 
+from bayplan import bytecode
 from bayplan.errors import Invalid, Unavailable
 from bayplan.model.result import DEFAULT_ROOT
 from bayplan.model.value import TYPE_CHECKING
@@ -35,6 +37,8 @@ sys.path.insert(0, {runtime!r})
 held = os.open({runtime!r} + "/lock", os.O_RDONLY)
 fcntl.flock(held, fcntl.LOCK_SH)
 os.environ.setdefault("BAYPLAN_ROOT", {root!r})
+from bayplan import bytecode
+bytecode.use({runtime!r})
 from bayplan.cli.main import main
 main(sys.argv[1:])
 """
@@ -132,6 +136,7 @@ def _unpack(archive: bytes, state: StateRoot, digest: str) -> None:
                 _write_source(scratch, name, content.read(name))
         os.close(os.open(f"{scratch}/lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         _compile(scratch)
+        bytecode.write(scratch, state.runtime(digest))
         os.rename(scratch, state.runtime(digest))
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

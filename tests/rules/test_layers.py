@@ -21,7 +21,8 @@ BELOW = {
     "supervise": {"errors", "model", "plan", "kernel", "store", "registry"},
     "engine": {"errors", "model", "plan", "kernel", "store", "registry", "supervise", "install"},
     "documents": {"errors", "model"},
-    "install": {"errors", "model", "store"},
+    "bytecode": set(),
+    "install": {"errors", "model", "store", "bytecode"},
     "dispatch": {"errors", "model", "engine"},
 }
 DOORS = set(BELOW) | {"cli", "verbs", "task", "controller"}
