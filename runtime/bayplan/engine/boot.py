@@ -9,7 +9,7 @@ from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Conflict, NotFound
 from bayplan.model.value import TYPE_CHECKING
-from bayplan.plan.order import dependency_order
+from bayplan.plan.order import dependency_order, levels
 from bayplan.store import status
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def boot(state: State) -> int:
             continue
         try:
             start.start(state, record)
-        except BayplanError as error:
+        except (BayplanError, OSError) as error:
             failures += 1
             print(f"bayplan: {error}", file=sys.stderr)
     return failures
@@ -73,13 +73,26 @@ def wants_start(state: State, record: Record) -> bool:
 
 
 def shutdown(state: State) -> None:
-    """Stop every running container, each with its grace, dependents first; a boot brings back those with a restart policy."""
-    for record in reversed(_ordered(state)):
-        if containers.run_of(state, record.id).status in ("running", "restarting"):
+    """Stop every running container, each with its grace, dependents before what they depend on, the independent ones at once.
+
+    A boot brings back those with a restart policy.
+    """
+    running = [record for record in _ordered(state) if containers.run_of(state, record.id).status in ("running", "restarting")]
+    for level in reversed(levels({record.name: record.spec for record in running})):
+        stopping = [(record, _begin(state, record)) for record in running if record.name in level]
+        for record, begun in stopping:
             try:
-                stop.stop(state, record, by="shutdown")
-            except BayplanError as error:
+                stop.finish(state, record, begun)
+            except (BayplanError, OSError) as error:
                 print(f"bayplan: {error}", file=sys.stderr)
+
+
+def _begin(state: State, record: Record) -> float | None:
+    try:
+        return stop.begin(state, record, by="shutdown")
+    except (BayplanError, OSError) as error:
+        print(f"bayplan: {error}", file=sys.stderr)
+        return None
 
 
 def _ordered(state: State) -> list[Record]:

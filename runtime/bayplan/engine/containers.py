@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RECORDED = Scope(recorded=True)
+NOTHING: Mapping[str, str] = {}
 
 
 class Record(NamedTuple):
@@ -51,36 +52,54 @@ class Run(NamedTuple):
 
 
 def create(
-    state: State, spec: Container, *, auth: Mapping[str, str] | None = None, declared: Container | None = None
+    state: State,
+    spec: Container,
+    *,
+    auth: Mapping[str, str] | None = None,
+    declared: Container | None = None,
+    carried: Mapping[str, str] = NOTHING,
 ) -> Record:
     """Make the container, its image, volumes and leases; it is not started. Raises what these raise, and then nothing is left.
 
-    `declared` is what is recorded, where that is not what it is made from.
+    `declared` is what is recorded, where that is not what it is made from. `carried` maps the paths of anonymous volumes to
+    those of the container before it, which it takes over.
     """
     from bayplan.engine import endpoints  # who only looks at containers needs nothing of the kernel's
 
-    image = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, auth=auth)
-    config = images.config(state, image.id)
-    arguments(spec, config)
-    document = jsontext.dumps(service_document(declared or spec))
-    row = ContainerRow(os.urandom(32).hex(), spec.name, document, image.id, spec.project, clock.now())
-    directory = state.root.container(row.id)
-    lock = locks.new_container(directory)
-    try:
-        _write_files(directory, spec.files)
-        uses = _claim_volumes(state, row.id, spec, config)
-        endpoints.prepare(state, spec)
-        with records.transaction(state.records):
-            records.put_container(state.records, row)
-            for use in uses:
-                records.put_volume_use(state.records, use)
-            endpoints.claim(state, row.id, spec)
-    except BaseException:
-        remove_tree(directory, scratch=state.root.staging)
-        raise
-    finally:
-        os.close(lock)
+    state.root.create()
+    with locks.content(state.root.path, exclusive=False):  # no sweep takes the image before the record names it
+        image = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, auth=auth)
+        config = images.config(state, image.id)
+        arguments(spec, config)
+        document = jsontext.dumps(service_document(declared or spec))
+        row = ContainerRow(os.urandom(32).hex(), spec.name, document, image.id, spec.project, clock.now())
+        directory = state.root.container(row.id)
+        lock = locks.new_container(directory, staging=state.root.staging)
+        uses: list[VolumeUseRow] = []
+        try:
+            _write_files(directory, spec.files)
+            _claim_volumes(state, uses, row.id, spec, config, carried)
+            endpoints.prepare(state, spec)
+            with records.transaction(state.records):
+                records.put_container(state.records, row)
+                for use in uses:
+                    records.put_volume_use(state.records, use)
+                endpoints.claim(state, row.id, spec)
+        except BaseException:
+            remove_tree(directory, scratch=state.root.staging)
+            _remove_unused(state, uses, carried)
+            raise
+        finally:
+            os.close(lock)
     return Record(row.id, row.name, spec, row.image, row.created)
+
+
+def _remove_unused(state: State, uses: list[VolumeUseRow], carried: Mapping[str, str]) -> None:
+    """The anonymous volumes of a container that was not made."""
+    for use in uses:
+        found = records.volume_named(state.records, use.volume)
+        if found and found.anonymous and use.volume not in carried.values():
+            volumes.remove(state, use.volume, force=True)
 
 
 def _write_files(directory: str, files: tuple[File, ...]) -> None:
@@ -98,19 +117,26 @@ def _write_files(directory: str, files: tuple[File, ...]) -> None:
             os.fchmod(fd, each.mode)
 
 
-def _claim_volumes(state: State, container_id: str, spec: Container, config: ImageConfig) -> tuple[VolumeUseRow, ...]:
-    """Every volume that the container mounts, made where it is not there: named, anonymous, and the image's own."""
+def _claim_volumes(
+    state: State, uses: list[VolumeUseRow], container_id: str, spec: Container, config: ImageConfig, carried: Mapping[str, str]
+) -> None:
+    """Add to `uses` every volume that the container mounts, made where it is not there: named, anonymous, and the image's own."""
     taken = {mount.target for mount in spec.mounts} | {file.target for file in spec.files}
     inherited = [Mount("volume", target) for target in _image_volumes(spec, config) if target not in taken]
-    uses = []
     for mount in (*spec.mounts, *inherited):
         if mount.kind != "volume":
             continue
-        name = mount.source or os.urandom(32).hex()
+        name = mount.source or carried.get(mount.target, "") or os.urandom(32).hex()
+        uses.append(VolumeUseRow(container_id, mount.target, name))
         if records.volume_named(state.records, name) is None:
             volumes.create(state, Volume(name), anonymous=not mount.source)
-        uses.append(VolumeUseRow(container_id, mount.target, name))
-    return tuple(uses)
+
+
+def anonymous_volumes(state: State, container_id: str) -> dict[str, str]:
+    """The container's volumes that nobody named, by the paths where they are mounted."""
+    uses = records.volume_uses(state.records, container=container_id)
+    rows = {use.target: records.volume_named(state.records, use.volume) for use in uses}
+    return {target: row.name for target, row in rows.items() if row and row.anonymous}
 
 
 def _image_volumes(spec: Container, config: ImageConfig) -> tuple[str, ...]:

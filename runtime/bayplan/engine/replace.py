@@ -32,7 +32,7 @@ def replace(
     was_running = containers.run_of(state, old.id).status in ("running", "restarting")
     _rename(state, old, old.name + ASIDE)
     try:
-        if was_running and running and not overlap(old.spec, spec):
+        if was_running and running and not overlap(old.spec, spec) and not containers.anonymous_volumes(state, old.id):
             new = _beside(state, old, spec, timeout=timeout, auth=auth)
         else:
             new = _swap(state, old, spec, running=running, was_running=was_running, timeout=timeout, auth=auth)
@@ -112,7 +112,8 @@ def _swap(
         for lease in leases:
             records.remove_endpoint(state.records, old.id, lease.network)
     try:
-        return _bring_up(state, spec, running=running, timeout=timeout, auth=auth)
+        carried = containers.anonymous_volumes(state, old.id)
+        return _bring_up(state, spec, running=running, timeout=timeout, auth=auth, carried=carried)
     except BaseException:
         with records.transaction(state.records):
             for port in ports:
@@ -132,8 +133,9 @@ def _bring_up(
     timeout: float,
     auth: Mapping[str, str] | None,
     declared: Container | None = None,
+    carried: Mapping[str, str] = containers.NOTHING,
 ) -> Record:
-    new = containers.create(state, spec, auth=auth, declared=declared)
+    new = containers.create(state, spec, auth=auth, declared=declared, carried=carried)
     if not running:
         return new
     try:

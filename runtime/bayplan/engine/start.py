@@ -70,7 +70,7 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
         os.waitpid(builder, 0)
         if ours >= 0:
             os.close(ours)
-        _undo(state, record)
+        _undo_for_killed(state, record)
         raise Unavailable(f"starting container {record.name}: the process that was making it has been killed; try again")
     return ours
 
@@ -197,6 +197,16 @@ def build(
     if owner >= 0 and launch.ends_soon(ready.pidfd):
         launch.monitor_here(told)
     launch.exec_monitor(told, *monitor.runtime())
+
+
+def _undo_for_killed(state: State, record: Record) -> None:
+    """What the builder would have undone, unless somebody else has begun to work on the container."""
+    lock = locks.try_container(state.root.container(record.id))
+    if lock >= 0:
+        try:
+            _undo(state, record)
+        finally:
+            os.close(lock)
 
 
 def _undo(state: State, record: Record) -> None:

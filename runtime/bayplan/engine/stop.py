@@ -28,16 +28,27 @@ def stop(state: State, record: Record, *, timeout: float | None = None, by: str 
     Its restart policy does not bring it back: `by` "user" holds until a user starts it, "shutdown" until the next boot.
     Returns when the monitor has cleaned up. Raises Unavailable where the process does not die.
     """
+    finish(state, record, begin(state, record, by=by), timeout=timeout)
+
+
+def begin(state: State, record: Record, *, by: str) -> float | None:
+    """Send the stop signal. The moment at which it was sent (time.monotonic), None where no process was there to take it."""
     directory = state.root.container(record.id)
     status.mark_stopped(directory, by=by)
+    if _signal(state, record, _stop_signal(state, record)):
+        return time.monotonic()
+    _wake_monitor(directory)
+    return None
+
+
+def finish(state: State, record: Record, begun: float | None, *, timeout: float | None = None) -> None:
+    """Wait for the end of what `begin` has begun: the grace period counts from then."""
     grace = record.spec.stop_grace_period / 1e9 if timeout is None else timeout
-    if not _signal(state, record, _stop_signal(state, record)):
-        _wake_monitor(directory)
-    elif not _wait_for_end(state, record, grace):
+    if begun is not None and not _wait_for_end(state, record, max(0.0, begun + grace - time.monotonic())):
         _signal(state, record, KILL)
         if not _wait_for_end(state, record, PATIENCE):
             raise Unavailable(f"stopping container {record.name}: its process has not ended {PATIENCE:.0f} s after SIGKILL")
-    _wait_for_release(directory)
+    _wait_for_release(state.root.container(record.id))
     settle(state, record, remove=record.spec.auto_remove)
 
 
@@ -54,8 +65,14 @@ def _stop_signal(state: State, record: Record) -> int:
 
 
 def kill(state: State, record: Record, signal: str = "KILL") -> None:
-    """Send `signal` to the container's first process; raises Conflict where it does not run, Invalid for no signal."""
-    if not _signal(state, record, parse_signal(signal)):
+    """Send `signal` to the container's first process; raises Conflict where it does not run, Invalid for no signal.
+
+    KILL and the container's own stop signal are a user's stop: its restart policy does not bring it back, as with Docker.
+    """
+    number = parse_signal(signal)
+    if number in (KILL, _stop_signal(state, record)):
+        status.mark_stopped(state.root.container(record.id), by="user")
+    if not _signal(state, record, number):
         raise Conflict(f"killing container {record.name}: it is not running")
 
 
@@ -131,10 +148,7 @@ def settle(state: State, record: Record, *, remove: bool) -> None:
     Does nothing while somebody else holds the container: they do the same. Never raises for what is gone already.
     """
     directory = state.root.container(record.id)
-    try:
-        lock = locks.try_container(directory)
-    except FileNotFoundError:
-        return
+    lock = _try_for_a_moment(directory)
     if lock < 0:
         return
     try:
@@ -143,6 +157,19 @@ def settle(state: State, record: Record, *, remove: bool) -> None:
             _remove(state, record, volumes=True)
     finally:
         os.close(lock)
+
+
+def _try_for_a_moment(directory: str) -> int:
+    """The container's lock, or -1. Whoever only asks whether it is held has it for an instant: that is no holder."""
+    for _ in range(5):
+        try:
+            lock = locks.try_container(directory)
+        except FileNotFoundError:
+            return -1
+        if lock >= 0:
+            return lock
+        time.sleep(0.01)
+    return -1
 
 
 def _clear(state: State, record: Record) -> None:

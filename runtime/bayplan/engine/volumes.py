@@ -70,9 +70,12 @@ def remove(state: State, name: str, *, force: bool = False) -> None:
         if force:
             return
         raise NotFound(f"removing volume {name}: there is none of this name")
-    with records.transaction(state.records):
+    aside = f"{state.root.staging}/volume-{os.urandom(8).hex()}"
+    with records.transaction(state.records):  # its data are out of reach before its name is free again
         records.remove_volume(state.records, name)
-    remove_tree(state.root.volume(name), scratch=state.root.staging)
+        if os.path.isdir(state.root.volume(name)):
+            os.rename(state.root.volume(name), aside)
+    remove_tree(aside, scratch=state.root.staging)
 
 
 def source(state: State, row: VolumeRow) -> Source:

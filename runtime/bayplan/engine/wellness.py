@@ -9,6 +9,7 @@ from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import NotFound, Unavailable
 from bayplan.model.container import Dependency
+from bayplan.store import status
 
 STEADY_SECONDS = 1.0
 OUTPUT_LINES = 10
@@ -24,7 +25,7 @@ def await_wellness(state: State, record: Record, *, timeout: float) -> None:
     while True:
         run = containers.run_of(state, record.id)
         passed = time.monotonic() - begun
-        if run.status == "running" and (run.health == "healthy" or (not checked and passed >= STEADY_SECONDS)):
+        if run.status == "running" and (run.health == "healthy" or (not checked and _ran_for(state, record) >= STEADY_SECONDS)):
             return
         if run.status == "exited" and run.exit_code == 0:
             return
@@ -33,6 +34,12 @@ def await_wellness(state: State, record: Record, *, timeout: float) -> None:
         if run.health == "unhealthy" or passed > timeout:
             raise _unwell(state, record, f"it is {run.health or run.status} after {passed:.0f} s")
         time.sleep(_PAUSE)
+
+
+def _ran_for(state: State, record: Record) -> float:
+    """Seconds since the container was started."""
+    started = status.read_started(state.root.container(record.id))
+    return (time.time_ns() - started.at) / 1e9 if started else 0.0
 
 
 def await_dependencies(state: State, record: Record, *, timeout: float) -> None:

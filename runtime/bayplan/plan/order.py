@@ -57,3 +57,15 @@ def _visit(start: str, needs: Mapping[str, tuple[str, ...]], ordered: dict[str, 
             raise Conflict(f"ordering the containers: {' needs '.join([*cycle, following])}; {remedy}")
         else:
             path[following] = iter(needs[following])
+
+
+def levels(specs: Mapping[str, Container]) -> list[frozenset[str]]:
+    """The names in groups: each needs only names of the groups before its own. What a cycle holds comes last, together."""
+    found: list[frozenset[str]] = []
+    placed: set[str] = set()
+    while len(placed) < len(specs):
+        waiting = [name for name in specs if name not in placed]
+        ready = [name for name in waiting if all(each in placed or each not in specs for each in prerequisites(specs[name]))]
+        found.append(frozenset(ready or waiting))
+        placed |= found[-1]
+    return found

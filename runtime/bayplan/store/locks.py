@@ -33,11 +33,13 @@ def container_is_held(directory: str) -> bool:
     return False
 
 
-def new_container(directory: str) -> int:
-    """Make the container's directory and lock it before anybody else can see it."""
-    os.mkdir(directory, 0o700)
-    fd = os.open(f"{directory}/{CONTAINER_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def new_container(directory: str, *, staging: str) -> int:
+    """Make the container's directory, in `staging` first, so that it is locked before anybody else can see it."""
+    making = f"{staging}/container-{os.urandom(8).hex()}"
+    os.mkdir(making, 0o700)
+    fd = os.open(f"{making}/{CONTAINER_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.rename(making, directory)
     return fd
 
 

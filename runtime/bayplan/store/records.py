@@ -29,7 +29,8 @@ CREATE TABLE network (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, document T
     project TEXT NOT NULL, created TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE volume (name TEXT PRIMARY KEY, document TEXT NOT NULL, project TEXT NOT NULL, anonymous INTEGER NOT NULL,
     created TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE container (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, document TEXT NOT NULL, image TEXT NOT NULL,
+CREATE TABLE container (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, document TEXT NOT NULL,
+    image TEXT NOT NULL REFERENCES image(id),
     project TEXT NOT NULL, created TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE endpoint (container TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE,
     network TEXT NOT NULL REFERENCES network(id), position INTEGER NOT NULL, ipv4 TEXT NOT NULL, ipv6 TEXT,
@@ -331,6 +332,8 @@ def put_container(db: sqlite3.Connection, container: ContainerRow) -> None:
     try:
         db.execute("INSERT INTO container VALUES (?, ?, ?, ?, ?, ?)", container)
     except sqlite3.IntegrityError as error:
+        if "FOREIGN KEY" in str(error):
+            raise Conflict(f"creating container {container.name}: its image has been removed meanwhile; try again") from error
         raise Conflict(
             f"creating container {container.name}: the name is in use; remove or rename the container that has it"
         ) from error

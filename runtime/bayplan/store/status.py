@@ -99,6 +99,11 @@ def monitor_alive(started: Started, boot: str) -> bool:
 def mark_stopped(directory: str, *, by: str) -> None:
     """Record that it is to stay down: `by` "user" until a user starts it again, "shutdown" until the next boot."""
     write_file(f"{directory}/stopped", by)
+    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)  # it has to outlive a power cut: `unless-stopped` goes by it
+    finally:
+        os.close(parent)
 
 
 def clear_stopped(directory: str) -> None:
