@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import images
-from conftest import Lab
+from conftest import PATIENCE, Lab
 from disposable import Host
 
 DEPLOY = """
@@ -41,10 +41,11 @@ def pyinfra(lab: Lab, host: Host, deploy: str, *options: str) -> subprocess.Comp
     home = lab.directory / "pyinfra"
     (home / ".ssh").mkdir(parents=True, exist_ok=True)
     (home / ".ssh" / "known_hosts").write_text((host.directory / "known_hosts").read_text())
+    (home / "config.py").write_text("CONNECT_TIMEOUT = 120\n")
     (home / "deploy.py").write_text(deploy)
     command = [str(Path(lab.python).parent / "pyinfra"), *options, host.address, "--ssh-user", "root", "--ssh-key", f"{host.directory}/key"]
     done = subprocess.run(
-        [*command, "deploy.py"], cwd=home, env=lab.environment() | {"HOME": str(home)}, text=True, capture_output=True, timeout=300
+        [*command, "deploy.py"], cwd=home, env=lab.environment() | {"HOME": str(home)}, text=True, capture_output=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
