@@ -24,7 +24,8 @@ from bayplan.plan import addresses
 from bayplan.store import records, status
 
 KILLS = int(os.environ.get("KILLS", "40"))
-PORTS = (28101, 28102)
+FIRST = 20_000 + os.getpid() % 10_000  # several runs may go on at once
+PORTS = (FIRST, FIRST + 1)
 CONVERGE = """
 import json, sys
 from bayplan import dispatch
@@ -49,6 +50,8 @@ def wanted(turn: int) -> dict[str, object]:
         "one": service("sleep", str(1000 + odd), ports=[f"{PORTS[odd]}:80"], volumes=["data:/data"]),
         "two": service(mem_limit="64m" if odd else "96m", restart="always"),
         ("three" if odd else "four"): service(networks={"side": {}, "default": {}}),
+        "five": service("sleep", str(2000 + odd), ports=[f"{PORTS[0] + 10 + odd}:80"]),
+        "six": service(ports=[f"{PORTS[0] + 20 + odd}:80"], networks={"side": {}} if odd else {"default": {}, "side": {}}),
     }
     return {"name": "kill", "services": services, "networks": {"side": {}}, "volumes": {"data": {}}}
 
@@ -117,6 +120,8 @@ def reached(lab: Lab, want: dict[str, object], turn: int) -> None:
     known = containers.all_records(state)
     assert {each.name for each in known} == {f"kill-{name}-1" for name in want["services"]}, "what is declared is there, and no more"
     assert all(containers.run_of(state, each.id).status == "running" for each in known), "and it runs"
+    ports = {(port.published, port.target) for each in known for port in each.spec.ports}
+    assert {(row.port, row.target) for row in records.ports(state.records)} == ports, "the ports that are declared are claimed, no others"
     lab.wait("nothing is left over", lambda: leftovers(lab) == [], 15)
 
 

@@ -114,6 +114,23 @@ def _change_networks(state: State, record: Record, spec: Container, *, pid: int)
         endpoints.republish(state, record.id)
 
 
+def reclaim(state: State, record: Record) -> None:
+    """Bring what is leased to the container in line with its declaration again, under its running process."""
+    run = containers.run_of(state, record.id)
+    asked = {each.network: each for each in endpoints.wanted(record.spec)}
+    joined = {records.network_by_id(state.records, each.network).name for each in records.endpoints(state.records, container=record.id)}
+    for name in joined - asked.keys():
+        disconnect(state, record, name)
+    for name in asked.keys() - joined:
+        connect(state, record, asked[name], pid=run.pid)
+    if endpoints.claim_drift(state, record.id, record.spec):
+        _change_ports(state, record, record.spec, running=bool(run.pid))
+    elif run.pid and record.spec.ports:
+        endpoints.republish(state, record.id)
+    if run.monitored:
+        tell_monitor(state, record)
+
+
 def connect(state: State, record: Record, endpoint: Endpoint, *, pid: int) -> None:
     """Put the container on a further network, at once where it runs (`pid` is not 0). Raises Conflict, NotFound, Kernel."""
     endpoints.prepare(state, record.spec._replace(networks=(endpoint,)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bayplan.engine import cgroup, containers, publications, replace, stop
+from bayplan.engine import adjust, cgroup, containers, endpoints, publications, replace, stop
 from bayplan.engine.state import State
 from bayplan.kernel import firewall, interfaces, links
 from bayplan.plan import addresses
@@ -30,6 +30,9 @@ def debris(state: State) -> None:
     for row in rows.values():
         if row.name.endswith(replace.ASIDE):
             replace.recover(state, row)
+    for record in containers.all_records(state):
+        if endpoints.claim_drift(state, record.id, record.spec):
+            adjust.reclaim(state, record)
     _links(state)
     _cgroups(state)
     _ports(state)

@@ -87,7 +87,7 @@ def _apply_all(applying: Applying, planned: Planned) -> Response:
     done: list[Step] = []
     try:
         for step in planned.steps:
-            apply(applying, step, created=Step("create", "container", step.name) in [each._replace(why=()) for each in done])
+            apply(applying, step, done)
             done.append(step)
         if applying.want.wait:
             _await_all(applying)
@@ -96,13 +96,15 @@ def _apply_all(applying: Applying, planned: Planned) -> Response:
     return _response(planned, tuple(done))
 
 
-def apply(applying: Applying, step: Step, *, created: bool = False) -> None:
-    """Do one step; raises what it raises. A container that was `created` just now and cannot start is removed again."""
+def apply(applying: Applying, step: Step, done: list[Step]) -> None:
+    """Do one step; raises what it raises. A container that is among those just made, and cannot start, is taken back."""
     try:
         _ACTIONS[step.kind, step.action](applying, step.name)
     except BaseException:
-        if created and step.action == "start":
+        made = [each for each in done if each[:3] == ("create", "container", step.name)]
+        if made and step.action == "start":
             stop.remove(applying.state, containers.find(applying.state, step.name), force=True, volumes=True)
+            done.remove(made[0])
         raise
 
 

@@ -58,6 +58,23 @@ def claim(state: State, container_id: str, spec: Container) -> None:
     claim_ports(state, container_id, spec)
 
 
+def claim_drift(state: State, container_id: str, spec: Container) -> tuple[str, ...]:
+    """Where what the records have leased to the container is not what it declares: a change of either was killed in between."""
+    leases = records.endpoints(state.records, container=container_id)
+    joined = {records.network_by_id(state.records, lease.network).name for lease in leases}
+    asked = {each.network for each in wanted(spec)}
+    claimed = {(row.protocol, row.host_ip, row.port, row.target) for row in records.ports(state.records, container=container_id)}
+    declared = {(port.protocol, port.host_ip, port.published, port.target) for port in spec.ports if port.published}
+    chosen = {(port.protocol, port.host_ip, port.target) for port in spec.ports if not port.published}
+    stray = {each for each in claimed - declared if (each[0], each[1], each[3]) not in chosen}
+    return (
+        *(f"network {name} is not joined" for name in sorted(asked - joined)),
+        *(f"network {name} is still joined" for name in sorted(joined - asked)),
+        *(f"port {port}/{protocol} is not claimed" for protocol, _, port, _ in sorted(declared - claimed)),
+        *(f"port {port}/{protocol} is still claimed" for protocol, _, port, _ in sorted(stray)),
+    )
+
+
 def claim_ports(state: State, container_id: str, spec: Container, *, keep: tuple[PortRow, ...] = ()) -> None:
     """Record the container's ports; one without a number of its own keeps the number that it has in `keep`."""
     chosen = {(row.target, row.protocol, row.host_ip): row.port for row in keep}

@@ -116,6 +116,7 @@ def _container(state: State, record: Record, run: containers.Run, present: Links
 
 def _drift(state: State, record: Record, run: containers.Run, present: Links) -> tuple[str, ...]:
     found = [f"files changed: {name}" for name in _changed_files(state, record)]
+    found += endpoints.claim_drift(state, record.id, record.spec)
     if run.pid and not run.monitored:
         found.append("monitor gone")
     if run.pid:

@@ -65,7 +65,7 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
         os.waitpid(builder, 0)
         if ours >= 0:
             os.close(ours)
-        raise _as_error(trouble)
+        raise _as_error(trouble, record.name)
     if not trouble:
         os.waitpid(builder, 0)
         if ours >= 0:
@@ -130,8 +130,9 @@ def _described(error: BaseException) -> tuple[str, str, int]:
     return kind, message, getattr(error, "exit_code", 0)
 
 
-def _as_error(trouble: bytes) -> BayplanError:
+def _as_error(trouble: bytes, name: str) -> BayplanError:
     kind, message, exit_code = jsontext.loads(trouble)
+    message = message if name in message else f"starting container {name}: {message}"
     if exit_code:
         return (ProgramNotFound if exit_code == ProgramNotFound.exit_code else ProgramRefused)(message)
     if kind in _KINDS:
