@@ -122,7 +122,10 @@ def reached(lab: Lab, want: dict[str, object], turn: int) -> None:
     assert all(containers.run_of(state, each.id).status == "running" for each in known), "and it runs"
     ports = {(port.published, port.target) for each in known for port in each.spec.ports}
     assert {(row.port, row.target) for row in records.ports(state.records)} == ports, "the ports that are declared are claimed, no others"
-    lab.wait("nothing is left over", lambda: leftovers(lab) == [], 15)
+    deadline = time.monotonic() + 15
+    while leftovers(lab) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert leftovers(lab) == [], f"after kill {turn}, nothing is left over"
 
 
 def leftovers(lab: Lab) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from bayplan.engine import cgroup, containers, endpoints, images, monitor, networks, publications
-from bayplan.engine.containers import Record
+from bayplan.engine.containers import Record, Run
 from bayplan.engine.state import State
+from bayplan.errors import NotFound
 from bayplan.kernel import firewall, links
 from bayplan.model.container import Container, Endpoint
 from bayplan.model.network import Network
@@ -26,7 +27,7 @@ def adjust(state: State, record: Record, spec: Container) -> Record:
     if endpoints.wanted(record.spec) != endpoints.wanted(spec):
         _change_networks(state, record, spec, pid=run.pid)
     if record.spec.ports != spec.ports:
-        _change_ports(state, record, spec, running=bool(run.pid))
+        _change_ports(state, record, spec, run)
     if run.pid and record.spec.limits != spec.limits:
         cgroup.update(state, record.id, bundle.resources(spec.limits))
     updated = containers.update(state, record, spec)
@@ -44,19 +45,22 @@ def tell_monitor(state: State, record: Record) -> None:
     client.reload(directory)
 
 
-def _change_ports(state: State, record: Record, spec: Container, *, running: bool) -> None:
+def _change_ports(state: State, record: Record, spec: Container, run: Run) -> None:
     leases = records.endpoints(state.records, container=record.id)
     before = publications.of(state, record.id, leases)
     rows = records.ports(state.records, container=record.id)
     with records.transaction(state.records):
         records.remove_ports(state.records, record.id)
         endpoints.claim_ports(state, record.id, spec, keep=rows)
-    if not running:
+    if not run.pid:
         return
     directory = state.root.container(record.id)
     if before:
         firewall.unpublish(state.id, before)
-    client.replace_ports(directory, ())
+    if not run.monitored:  # nobody to hold sockets: the restart that follows does
+        endpoints.republish(state, record.id)
+        return
+    _let_go(directory)
     try:
         _hand_over(directory, endpoints.publish(state, record.id, leases))
     except BaseException:
@@ -74,12 +78,13 @@ def take_ports(state: State, old: Record, new: Record) -> None:
     Each port leads to one or to the other at any moment. Raises Conflict and Kernel; then all ports are the old one's.
     """
     rows = records.ports(state.records, container=old.id)
+    before = publications.of(state, old.id, records.endpoints(state.records, container=old.id))
     with records.transaction(state.records):
         records.remove_ports(state.records, old.id)
         endpoints.claim_ports(state, new.id, new.spec, keep=rows)
     directory = state.root.container(old.id)
     try:
-        client.replace_ports(directory, ())
+        _let_go(directory)
         leases = records.endpoints(state.records, container=new.id)
         _hand_over(state.root.container(new.id), endpoints.publish(state, new.id, leases))
     except BaseException:
@@ -90,6 +95,15 @@ def take_ports(state: State, old: Record, new: Record) -> None:
         leases = records.endpoints(state.records, container=old.id)
         _hand_over(directory, endpoints.publish(state, old.id, leases))
         raise
+    firewall.unpublish(state.id, before)  # those that lead to the new one by now are left alone
+
+
+def _let_go(directory: str) -> None:
+    """Have a container's monitor give its ports up; one that is gone holds none."""
+    try:
+        client.replace_ports(directory, ())
+    except NotFound:
+        return
 
 
 def _hand_over(directory: str, held: endpoints.Held) -> None:
@@ -124,7 +138,7 @@ def reclaim(state: State, record: Record) -> None:
     for name in asked.keys() - joined:
         connect(state, record, asked[name], pid=run.pid)
     if endpoints.claim_drift(state, record.id, record.spec):
-        _change_ports(state, record, record.spec, running=bool(run.pid))
+        _change_ports(state, record, record.spec, run)
     elif run.pid and record.spec.ports:
         endpoints.republish(state, record.id)
     if run.monitored:
