@@ -107,16 +107,20 @@ class Lab:
     def cgroups_left(self, state_id: str) -> list[Path]:
         """Removes the state's empty cgroups; those that still hold a process are returned."""
         left = []
-        try:
-            found = sorted(Path("/sys/fs/cgroup").glob(f"**/bayplan-{state_id}/**/"), reverse=True)
-        except FileNotFoundError:  # one went while the tree was walked
-            return self.cgroups_left(state_id)
-        for directory in found:
+        found = {path for place in places(state_id) for path in (place, *place.glob("**/")) if path.is_dir()}
+        for directory in sorted(found, reverse=True):
             try:
                 os.rmdir(directory)
             except OSError:
                 left.append(directory)
         return left
+
+
+def places(state_id: str) -> list[Path]:
+    """The state's own directory in each hierarchy of cgroups; others' come and go meanwhile, so nothing else is listed."""
+    root = Path("/sys/fs/cgroup")
+    named = [root / name / f"bayplan-{state_id}" for name in os.listdir(root)]
+    return [path for path in (root / f"bayplan-{state_id}", *named) if path.is_dir()]
 
 
 def reap() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_lab import RUNTIME, Lab, service
+from engine_lab import RUNTIME, Lab, places, service
 
 from bayplan.engine import containers, publications
 from bayplan.kernel import firewall, interfaces
@@ -136,7 +136,7 @@ def leftovers(lab: Lab) -> list[str]:
     links = {addresses.link_name(state.id, lease.ipv4) for lease in leases} | {row.bridge for row in records.networks(state.records)}
     found = [f"link {name}" for name in interfaces.observe() if name.startswith(addresses.prefix_of(state.id)) and name not in links]
     found += [f"directory {name}" for name in os.listdir(state.root.containers) if name not in ids]
-    cgroups = [path for path in Path("/sys/fs/cgroup").glob(f"**/bayplan-{state.id}/*") if path.is_dir()]
+    cgroups = [path for place in places(state.id) for path in place.iterdir() if path.is_dir()]
     found += [f"cgroup {path}" for path in cgroups if path.name not in {*ids, "monitors"}]
     there = firewall.observe(state.id)
     published = there.publications if there else frozenset()
