@@ -193,9 +193,9 @@ def detach(state: State, container_id: str) -> None:
     announce(state, leases)
 
 
-def announce(state: State, leases: tuple[EndpointRow, ...], *, and_also: str = "") -> None:
+def announce(state: State, leases: tuple[EndpointRow, ...]) -> None:
     for lease in leases:
-        files.announce(state, records.network_by_id(state.records, lease.network), and_also=and_also)
+        files.announce(state, records.network_by_id(state.records, lease.network))
 
 
 def internal_only(state: State, leases: tuple[EndpointRow, ...]) -> bool:

@@ -98,11 +98,11 @@ def _neighbours(state: State, container_id: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def running_endpoints(state: State, network: NetworkRow, *, and_also: str = "") -> tuple[EndpointRow, ...]:
-    """The network's leases whose containers run, and that of the container `and_also`, which is just being started."""
+def running_endpoints(state: State, network: NetworkRow) -> tuple[EndpointRow, ...]:
+    """The network's leases whose containers run."""
     boot = status.boot_id()
     leases = records.endpoints(state.records, network=network.id)
-    return tuple(lease for lease in leases if lease.container == and_also or _runs(state, lease.container, boot))
+    return tuple(lease for lease in leases if _runs(state, lease.container, boot))
 
 
 def _runs(state: State, container_id: str, boot: str) -> bool:
@@ -110,12 +110,12 @@ def _runs(state: State, container_id: str, boot: str) -> bool:
     return started is not None and status.process_alive(started, boot)
 
 
-def announce(state: State, network: NetworkRow, *, and_also: str = "") -> None:
+def announce(state: State, network: NetworkRow) -> None:
     """Write the network's names anew, and on the default network its containers' /etc/hosts: somebody came or went."""
     directory = state.root.network(network.id)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     with locks.network(directory):
-        present = running_endpoints(state, network, and_also=and_also)
+        present = running_endpoints(state, network)
         addresses = [(address, lease.names) for lease in present for address in (lease.ipv4, lease.ipv6) if address]
         status.write_file(state.root.network_names(network.id), hostfiles.names(addresses))
         if network.name == DEFAULT_NETWORK:

@@ -144,7 +144,7 @@ def _as_error(trouble: bytes, name: str) -> BayplanError:
 
 def again(state: State, record: Record, *, restarts: int, streak: int) -> NoReturn:
     """Start the container once more in this process, which was its monitor. Never returns; where it cannot be started, the
-    end is recorded with the reason in its log's place, and the container stays down."""
+    end is recorded with the reason, and the container stays down."""
     directory = state.root.container(record.id)
     try:
         lock = _lock(directory, record)

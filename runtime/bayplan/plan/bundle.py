@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bayplan.errors import Invalid
+from bayplan.model.capabilities import granted
 from bayplan.model.container import Container, File, Limits, Mount
 from bayplan.model.image import ImageConfig
 from bayplan.model.runtime import (
@@ -111,7 +112,7 @@ def process(spec: Container, image: ImageConfig, container_id: str, args: tuple[
 
 def capabilities(spec: Container) -> Capabilities:
     strict = spec.profile == "strict"
-    return privileges.granted(privileged=spec.privileged, strict=strict, add=spec.cap_add, drop=spec.cap_drop)
+    return granted(privileged=spec.privileged, strict=strict, add=spec.cap_add, drop=spec.cap_drop)
 
 
 def seccomp(spec: Container) -> Seccomp | None:

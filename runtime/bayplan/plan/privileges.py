@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bayplan.errors import Invalid
-from bayplan.model.capabilities import granted as granted
 from bayplan.model.runtime import DeviceRule
 
 MASKED_PATHS = (
