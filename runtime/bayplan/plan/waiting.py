@@ -7,6 +7,7 @@ from bayplan.model.container import Dependency
 from bayplan.model.host import Host
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.containers import RUNNING, Decision, steps_of
+from bayplan.plan.order import sharing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ _STARTING = ("start", "restart", "replace")
 
 
 def check_waiting(decisions: Mapping[str, Decision], have: Host) -> None:
-    """Raise Conflict where a container that is to start depends on one that is there, and is not to run."""
+    """Raise Conflict where a container that is to start depends on one, or joins one, that is there and is not to run."""
     for name, decision in decisions.items():
         if decision.gone or not decision.runs or not any(step.action in _STARTING for step in steps_of(decision)):
             continue
@@ -24,6 +25,11 @@ def check_waiting(decisions: Mapping[str, Decision], have: Host) -> None:
                 raise Conflict(
                     f"starting container {name}: it waits for {dependency.condition} of container {dependency.container}, which is "
                     "not declared started; start it, or drop the dependency"
+                )
+        for owner in sharing(decision.spec):
+            if not _will_come(Dependency(owner), decisions, have):
+                raise Conflict(
+                    f"starting container {name}: it joins namespaces of container {owner}, which is not declared started; start it too"
                 )
 
 
