@@ -48,6 +48,7 @@ def booted(tmp_path: pathlib.Path, place: cgroups.Cgroup) -> Iterator[sandbox.St
     rootfs = Overlay("/", (".",), str(tmp_path / "upper"), str(tmp_path / "work"))
     writable = tuple(m._replace(options=m.options[:3]) if m.type == "cgroup" else m for m in MOUNTS)
     extra = tuple(Mount(path, "tmpfs", "tmpfs", ("mode=1777",)) for path in ("/run", "/tmp"))
+    extra += (Mount("/srv", "bind", RUNTIME, ("rbind", "ro")),)  # a checkout below /tmp is hidden by the mount there
     process = Process((SYSTEMD, "--unit=sysinit.target"), ("container=bayplan",), capabilities=granted(privileged=True))
     namespaces = tuple(Namespace(name) for name in ("pid", "network", "mount", "ipc", "uts", "cgroup"))
     config = Config(process, Root("/"), "sd", mounts=writable + extra, linux=Linux(namespaces))
@@ -70,9 +71,9 @@ def python(started: sandbox.Started, code: str) -> Ended:
     return finish(entered, reader)
 
 
-CODE = f"""
+CODE = """
 import sys, subprocess, time
-sys.path.insert(0, {RUNTIME!r})
+sys.path.insert(0, "/srv")
 from bayplan.kernel import systemd
 systemd.enter_scope("bayplan-x.scope", description='a "quoted" test')
 systemd.enter_scope("bayplan-x.scope", description="again")

@@ -52,7 +52,9 @@ _MEMFD_CREATE = 279 if _ARM else 319
 _BPF = 280 if _ARM else 321
 _PRLIMIT64 = 261 if _ARM else 302
 _EXECVEAT = 281 if _ARM else 322
+_RT_SIGACTION = 134 if _ARM else 13
 _RT_SIGPROCMASK = 135 if _ARM else 14
+_SIGKILL, _SIGSTOP = 9, 19
 _PIDFD_SEND_SIGNAL, _OPEN_TREE, _MOVE_MOUNT = 424, 428, 429
 _PIDFD_OPEN, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 434, 435, 436, 437, 442
 
@@ -211,10 +213,10 @@ def set_rlimit(number: int, soft: int, hard: int) -> None:
 
 
 def reset_signals() -> None:
-    """Every signal's default action, none blocked. SIGKILL, SIGSTOP and libc's own two refuse, which is right."""
-    _libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    """Every signal's default action, none blocked. By the system call: libc refuses 32 and 33, which a caller may have ignored."""
     for number in range(1, 65):
-        _libc.signal(number, None)
+        if number not in (_SIGKILL, _SIGSTOP):
+            _call(_RT_SIGACTION, number, bytes(32), None, 8)
     _call(_RT_SIGPROCMASK, 2, bytes(8), None, 8)
 
 

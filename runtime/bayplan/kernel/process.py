@@ -86,6 +86,7 @@ def become(launch: Launch) -> None:
     Without no_new_privs the filter goes in while CAP_SYS_ADMIN is still there (seccomp(2)); with it, last.
     """
     process, identity = launch.process, launch.identity
+    _close_all_but(launch.wire, launch.trampoline)
     _limit(process.rlimits)
     if process.no_new_privileges:
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
@@ -104,6 +105,14 @@ def become(launch: Launch) -> None:
         _filter(launch.seccomp)
     os.umask(process.user.umask)
     _execute(launch)
+
+
+def _close_all_but(wire: int, trampoline: int) -> None:
+    """What the caller had open would count against a limit of open files."""
+    low, high = sorted((wire, trampoline))
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    linux.close_from(high + 1)
 
 
 def environment(process: Process, home: str) -> list[str]:
