@@ -189,7 +189,11 @@ def pull(
     question = partial(_resolve, reference=reference, platform=platform)
     resolved, remote = ask(reference, question, settings=settings or host_settings(), auth=auth, insecure=insecure)
     remote.close()
-    _fetch_layers(root, resolved, remote.access, remote.settings, report)
+    try:
+        _fetch_layers(root, resolved, remote.access, remote.settings, report)
+    except BaseException:
+        staging.sweep(root)  # a worker that was ended for another's failure may have been clearing up
+        raise
     return keep(root, resolved)
 
 
