@@ -13,7 +13,7 @@ from bayplan.model.container import Container, Endpoint
 from bayplan.model.network import Network
 from bayplan.plan import addresses, bundle
 from bayplan.store import records
-from bayplan.store.records import EndpointRow, NetworkRow
+from bayplan.store.records import EndpointRow, NetworkRow, PortRow
 from bayplan.supervise import client, launch
 
 
@@ -64,10 +64,7 @@ def _change_ports(state: State, record: Record, spec: Container, run: Run) -> No
     try:
         _hand_over(directory, endpoints.publish(state, record.id, leases))
     except BaseException:
-        with records.transaction(state.records):
-            records.remove_ports(state.records, record.id)
-            for row in rows:
-                records.put_port(state.records, row)
+        _give_back(state, record.id, rows)
         _hand_over(directory, endpoints.publish(state, record.id, leases))
         raise
 
@@ -88,14 +85,19 @@ def take_ports(state: State, old: Record, new: Record) -> None:
         leases = records.endpoints(state.records, container=new.id)
         _hand_over(state.root.container(new.id), endpoints.publish(state, new.id, leases))
     except BaseException:
-        with records.transaction(state.records):
-            records.remove_ports(state.records, new.id)
-            for row in rows:
-                records.put_port(state.records, row)
+        _give_back(state, new.id, rows)
         leases = records.endpoints(state.records, container=old.id)
         _hand_over(directory, endpoints.publish(state, old.id, leases))
         raise
     firewall.unpublish(state.id, before)  # those that lead to the new one by now are left alone
+
+
+def _give_back(state: State, taker: str, rows: tuple[PortRow, ...]) -> None:
+    """Record the ports as they were before the container `taker` claimed its own."""
+    with records.transaction(state.records):
+        records.remove_ports(state.records, taker)
+        for row in rows:
+            records.put_port(state.records, row)
 
 
 def _let_go(directory: str) -> None:

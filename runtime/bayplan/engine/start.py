@@ -28,7 +28,6 @@ from bayplan.supervise import launch
 if TYPE_CHECKING:
     from typing import NoReturn
 
-SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 LOCK_PATIENCE = 5.0  # seconds
 _KINDS = {kind.kind: kind for kind in (Invalid, NotFound, Conflict, Denied, Unavailable)}
 
@@ -163,7 +162,7 @@ def build(
 
     A blank line to `writer` says that the container runs: whoever reads nothing at all there knows that the builder was killed.
     """
-    linux.prctl(SUBREAPER, 1)
+    linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     directory = state.root.container(record.id)
     launch.forget_last_life(directory)
     image = images.config(state, record.image_id)
