@@ -46,7 +46,9 @@ def _in_place() -> Mapping:
         "annotations": _PAIRS,
         "stop_signal": st.sampled_from(["SIGTERM", "KILL", "15"]),
         "stop_grace_period": st.sampled_from(["1s", "500ms"]),
-        "healthcheck": st.sampled_from([{"test": "true", "interval": "5s"}, {"disable": True}, {"test": ["CMD", "true"], "retries": 2}]),
+        "healthcheck": st.sampled_from(
+            [{"test": "true", "interval": "1s"}, {"disable": True}, {"test": ["CMD", "true"], "interval": "2s", "retries": 2}]
+        ),
         "logging": st.sampled_from([{"driver": "json-file", "options": {"max-size": "1m"}}, {"driver": "none"}]),
         "expose": st.sampled_from([["80"], ["53/udp", 80]]),
     }
@@ -86,6 +88,7 @@ def _replacing() -> Mapping:
 def _service(draw: st.DrawFn, index: int, images: Sequence[str]) -> Mapping:
     options = draw(_optional(**_limits(), **_in_place(), **_replacing()))
     earlier = SERVICES[:index]
+    options.setdefault("stop_grace_period", "100ms")  # a first process does not listen to SIGTERM: sleep is killed at the end of it
     service: Mapping = {"image": draw(st.sampled_from(images)), "command": ["sleep", "1000"], **options}
     if "entrypoint" in options:
         service["command"] = ["sleep", "1000"] if options["entrypoint"] == [] else ["1000"]
@@ -118,8 +121,10 @@ def documents(draw: st.DrawFn, images: Sequence[str] = IMAGES, project: str = PR
     """One valid mapping for `parse_declaration`: 1 to 4 services of a project, with what they name declared beside them."""
     count = draw(st.integers(1, len(SERVICES)))
     services = {name: draw(_service(index, images)) for index, name in enumerate(SERVICES[:count])}
-    for needed in {each for service in services.values() for each in service.get("depends_on", ())}:
-        services[needed]["x-bayplan"].pop("state", None)
+    needed = {each for service in services.values() for each in service.get("depends_on", ())}
+    needed |= {service["network_mode"].removeprefix("service:") for service in services.values() if "network_mode" in service}
+    for name in needed:  # who needs what is not to run is refused, which is a case of its own
+        services[name]["x-bayplan"].pop("state", None)
     if draw(st.booleans()) and count > 1:
         services = _without(services, draw(st.sampled_from(SERVICES[:count])))
     subnets = {"front": "10.201.1.0/24", "back": "10.201.2.0/24", "default": "10.201.3.0/24"}

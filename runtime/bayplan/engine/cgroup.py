@@ -48,6 +48,11 @@ def create(state: State, container_id: str, resources: Resources) -> Cgroup:
     return cgroups.create(host, name, resources)
 
 
+def prepare(state: State, container_id: str) -> None:
+    """Before there is a builder to `adopt`: on version 1 the two would wait for each other."""
+    cgroups.prepare(cgroups.observe_host(), f"bayplan-{state.id}/{container_id}")
+
+
 def find(state: State, container_id: str) -> Cgroup | None:
     host = cgroups.observe_host()
     return cgroups.find(host, _name(host, state, container_id))

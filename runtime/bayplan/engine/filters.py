@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from binascii import crc32
+from _imp import source_hash  # what the interpreter itself tells sources apart by: no module to load
 
 from bayplan.engine.state import State
 from bayplan.model.capabilities import mask
@@ -34,8 +34,8 @@ def of(state: State, profile: Seccomp | None, capabilities: Capabilities) -> byt
 def _key(capabilities: Capabilities) -> str:
     """Of what the program depends on: machine, capabilities, and the table and the compiler as they are in this runtime."""
     kernel = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "kernel")
-    checksum = 0
+    content = b""
     for name in ("seccomp.py", "seccomp_table.py"):
         with open(f"{kernel}/{name}", "rb") as file:
-            checksum = crc32(file.read(), checksum)
-    return f"{os.uname().machine}-{mask(capabilities.effective):x}-{checksum:08x}"
+            content += file.read()
+    return f"{os.uname().machine}-{mask(capabilities.effective):x}-{source_hash(0, content).hex()}"

@@ -52,6 +52,7 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
     status.clear_stopped(directory)
     ours, theirs = _pair() if owner else (-1, -1)
     reader, writer = os.pipe()
+    cgroup.prepare(state, record.id)
     builder = os.fork()
     if builder == 0:
         _build_or_tell(state, record, lock=lock, owner=theirs, writer=writer, unwanted=(reader, ours))

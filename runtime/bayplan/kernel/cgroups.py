@@ -82,6 +82,14 @@ def create(host: Host, name: str, resources: Resources, *, base: str = "") -> Cg
     return cgroup
 
 
+def prepare(host: Host, name: str) -> None:
+    """Make the directories that `create` will find. On version 1 a mkdir waits while any process on the host is being moved."""
+    if host.version == 1:
+        for controller, point in host.mounts:
+            if controller in _ALWAYS_V1:
+                os.makedirs(f"{point}/{name}", exist_ok=True)
+
+
 def find(host: Host, name: str, *, base: str = "") -> Cgroup | None:
     """The cgroup that `create` made, if any of it is there."""
     if host.version == 2:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from bayplan.errors import Invalid
 from bayplan.model.runtime import DeviceRule, Resources
 from bayplan.model.value import NamedTuple
@@ -74,6 +72,8 @@ def weight(shares: int) -> int:
         return 1
     if shares >= 262144:
         return 10000
+    import math
+
     octave = math.log2(shares)
     return math.ceil(10 ** ((octave * octave + 125 * octave) / 612 - 7 / 34))
 

@@ -60,6 +60,8 @@ _PIDFD_OPEN, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 434, 435, 436, 43
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc_locked = ctypes.PyDLL(None, use_errno=True)  # without letting go of the interpreter's lock
+_libc_locked.syscall.restype = ctypes.c_long
 
 
 def _check(result: int, name: str) -> int:
@@ -69,21 +71,36 @@ def _check(result: int, name: str) -> int:
     return result
 
 
-def _call(number: int, *args: object, name: str = "") -> int:
+def _words(number: int, args: tuple[object, ...]) -> list[object]:
     # a bare int would be passed as 32 bits; bytes and None are pointers already
-    words = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
-    return _check(_libc.syscall(ctypes.c_long(number), *words), name)
+    return [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in (number, *args)]
+
+
+def _call(number: int, *args: object, name: str = "") -> int:
+    return _check(_libc.syscall(*_words(number, args)), name)
+
+
+def _fork(number: int, *args: object, name: str) -> int:
+    """`_call` for what returns twice: told of it as os.fork tells it, the interpreter makes the child one of a single thread."""
+    words = _words(number, args)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    result = _libc_locked.syscall(*words)
+    if result == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return _check(result, name)
 
 
 def clone(flags: int) -> int:
-    """Fork with namespace `flags` (clone(2) without a stack); 0 in the child. For a single-threaded process only."""
-    return _call(_CLONE, flags | 17, 0, 0, 0, 0, name="clone")
+    """Fork with namespace `flags` (clone(2) without a stack); 0 in the child, which has this thread only."""
+    return _fork(_CLONE, flags | 17, 0, 0, 0, 0, name="clone")
 
 
 def clone_into_cgroup(flags: int, cgroup: int) -> int:
     """As `clone`, with the child born in the v2 cgroup whose directory `cgroup` is a descriptor of (clone3, Linux 5.7)."""
     arguments = struct.pack("=11Q", flags | CLONE_INTO_CGROUP, 0, 0, 0, 17, 0, 0, 0, 0, 0, cgroup)
-    return _call(_CLONE3, arguments, len(arguments), name="clone3")
+    return _fork(_CLONE3, arguments, len(arguments), name="clone3")
 
 
 def unshare(flags: int) -> None:

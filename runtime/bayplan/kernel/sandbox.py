@@ -8,7 +8,7 @@
 
 The child speaks over one SEQPACKET socket, descriptor 3 at the end: `R` for ready, `E` and an error's parts, four bytes
 of errno from the trampoline, or end of file once the program runs. The child never outlives a caller that dies first:
-it sees the end of file too. The caller must have one thread only (the clone is a plain fork of this interpreter).
+it sees the end of file too. The clone is a fork of this interpreter: of a caller's threads, the child has the one that called.
 """
 
 from __future__ import annotations

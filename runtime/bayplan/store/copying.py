@@ -28,7 +28,7 @@ def detect_driver(root: StateRoot) -> str:
         if error not in (0, *_NOT_HERE):
             raise Kernel("trying whether the state's file system takes an overlay", OSError(error, os.strerror(error)))
         found = "copy" if error else "overlay"
-        with open(f"{directory}/driver", "w", encoding="ascii") as file:
+        with open(f"{directory}/driver", "w", encoding="utf-8") as file:
             file.write(f"{found}\n")
         os.rename(f"{directory}/driver", root.driver)
     return found

@@ -84,7 +84,7 @@ def chain_id(diff_ids: tuple[Digest, ...]) -> Digest:
 def describe(root: StateRoot, directory: str, diff_id: Digest, *, size: int, implied: tuple[str, ...], opaque: bool) -> None:
     """Write what is known about a layer into `directory`, which holds its tree as `diff` and is not in place yet."""
     name = _short_name(root, diff_id.hex, f"../layers/{diff_id.hex}/diff")
-    with open(f"{directory}/size", "w", encoding="ascii") as file:
+    with open(f"{directory}/size", "w", encoding="utf-8") as file:
         file.write(f"{size}\n")
     if implied:
         _write_json(f"{directory}/implied", implied)
@@ -93,7 +93,7 @@ def describe(root: StateRoot, directory: str, diff_id: Digest, *, size: int, imp
 
 
 def _write_json(path: str, names: tuple[str, ...]) -> None:
-    with open(path, "w", encoding="ascii") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(jsontext.dumps(names))
 
 
@@ -137,7 +137,7 @@ def listed(root: StateRoot) -> tuple[Digest, ...]:
 def size(root: StateRoot, diff_id: Digest) -> int:
     """How many bytes the layer's plain archive had; raises NotFound."""
     try:
-        with open(f"{root.layer(diff_id)}/size", encoding="ascii") as file:
+        with open(f"{root.layer(diff_id)}/size", encoding="utf-8") as file:
             return int(file.read())
     except FileNotFoundError:
         raise NotFound(f"looking at the layer {diff_id}: it is not in the store; pull the image again") from None
@@ -231,7 +231,7 @@ def _directories(paths: dict[str, str]) -> set[str]:
 
 def _implied(root: StateRoot, diff_id: Digest) -> frozenset[str]:
     try:
-        with open(f"{root.layer(diff_id)}/implied", encoding="ascii") as file:
+        with open(f"{root.layer(diff_id)}/implied", encoding="utf-8") as file:
             return frozenset(jsontext.loads(file.read()))
     except FileNotFoundError:
         return frozenset()
@@ -293,7 +293,7 @@ def driver(root: StateRoot) -> str:
     Raises Kernel where it cannot be tried (not root, say).
     """
     try:
-        with open(root.driver, encoding="ascii") as file:
+        with open(root.driver, encoding="utf-8") as file:
             return file.read().strip()
     except FileNotFoundError:
         from bayplan.store.copying import detect_driver

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import struct
+import time
 from types import FrameType
 
 from bayplan import errors
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _COUNTER = struct.Struct("q")
 _TICK_SECONDS = 0.1
+_PATIENCE_SECONDS = 5.0
 _MESSAGE_LIMIT = 5000
 _KINDS = (errors.Invalid, errors.NotFound, errors.Conflict, errors.Denied, errors.Unavailable)
 
@@ -138,8 +140,13 @@ def _raise(answer: bytes, status: int) -> None:
 
 
 def _end(running: dict[int, _Running]) -> None:
+    """They clean up behind themselves. One that has not in time is killed: what it leaves, the next sweep takes."""
     for worker in running.values():
         os.kill(worker.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     for worker in running.values():
-        os.waitpid(worker.pid, 0)
+        while os.waitpid(worker.pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(worker.pid, signal.SIGKILL)
+            time.sleep(0.002)
         os.close(worker.answer)
