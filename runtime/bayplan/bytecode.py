@@ -13,6 +13,7 @@ import marshal
 import os
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER
+from mmap import ACCESS_READ, mmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +47,13 @@ def write(directory: str, final: str) -> None:
 def use(directory: str) -> None:
     """From now on, import what is in `directory`/bytecode from there."""
     try:
-        with open(f"{directory}/{NAME}", "rb") as file:
-            content = file.read()
+        file = os.open(f"{directory}/{NAME}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    if content.startswith(MAGIC_NUMBER):
-        view = memoryview(content)[len(MAGIC_NUMBER) :]  # never copied: there are two megabytes
+    content = mmap(file, 0, access=ACCESS_READ)  # of two megabytes, a command needs a half
+    os.close(file)
+    if content[: len(MAGIC_NUMBER)] == MAGIC_NUMBER:
+        view = memoryview(content)[len(MAGIC_NUMBER) :]
         size = 4 + int.from_bytes(view[:4], "little")
         sys.meta_path.insert(0, _Finder(directory, marshal.loads(view[4:size]), view[size:]))
 

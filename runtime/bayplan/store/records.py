@@ -18,6 +18,8 @@ else:
 
 SCHEMA = 1
 BUSY_MILLISECONDS = 30_000
+# A process ends without closing the database: the next one that is alone with it reads the whole log again, 5 microseconds a page.
+LOG_PAGES = 200
 
 _TABLES = """
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -136,6 +138,7 @@ def open_records(path: str, *, create: bool, lasting: bool = True) -> sqlite3.Co
         db = sqlite3.connect(location, uri=True, timeout=BUSY_MILLISECONDS / 1000, isolation_level=None)
         db.execute("PRAGMA foreign_keys=ON")
         db.execute("PRAGMA synchronous=FULL" if lasting else "PRAGMA synchronous=NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
         _check_schema(db, path, create)
     except sqlite3.Error as error:
         raise Unavailable(f"opening the records {path}: {error}") from error
