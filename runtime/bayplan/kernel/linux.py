@@ -52,6 +52,7 @@ _MEMFD_CREATE = 279 if _ARM else 319
 _BPF = 280 if _ARM else 321
 _PRLIMIT64 = 261 if _ARM else 302
 _EXECVEAT = 281 if _ARM else 322
+_SETRESUID, _SETRESGID, _SETGROUPS = (147, 149, 159) if _ARM else (117, 119, 116)
 _RT_SIGACTION = 134 if _ARM else 13
 _RT_SIGPROCMASK = 135 if _ARM else 14
 _SIGKILL, _SIGSTOP = 9, 19
@@ -101,6 +102,13 @@ def clone_into_cgroup(flags: int, cgroup: int) -> int:
     """As `clone`, with the child born in the v2 cgroup whose directory `cgroup` is a descriptor of (clone3, Linux 5.7)."""
     arguments = struct.pack("=11Q", flags | CLONE_INTO_CGROUP, 0, 0, 0, 17, 0, 0, 0, 0, 0, cgroup)
     return _fork(_CLONE3, arguments, len(arguments), name="clone3")
+
+
+def set_identity(uid: int, gid: int, groups: tuple[int, ...]) -> None:
+    """Groups, group and user of this thread. libc's calls tell all threads that it knows of: in a clone, those of the caller too."""
+    _call(_SETGROUPS, len(groups), struct.pack(f"={len(groups)}I", *groups), name="setgroups")
+    _call(_SETRESGID, gid, gid, gid, name="setresgid")
+    _call(_SETRESUID, uid, uid, uid, name="setresuid")
 
 
 def unshare(flags: int) -> None:

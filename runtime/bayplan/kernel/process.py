@@ -96,9 +96,7 @@ def become(launch: Launch) -> None:
         _filter(launch.seccomp)
     with Step(f"becoming user {identity.uid}, group {identity.gid}"):
         linux.prctl(linux.PR_SET_KEEPCAPS, 1)
-        os.setgroups(list(identity.groups))
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
+        linux.set_identity(identity.uid, identity.gid, identity.groups)
     with Step("setting capabilities"):
         _set_capabilities(process)
     if launch.seccomp and process.no_new_privileges:
