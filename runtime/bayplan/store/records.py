@@ -14,7 +14,9 @@ from bayplan.model.value import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import sqlite3
 else:
-    import _sqlite3 as sqlite3  # the package adds only what converts dates, and takes 3 ms of a start for that
+    from bayplan.store import sqlite
+
+    sqlite3 = sqlite.load()
 
 SCHEMA = 1
 BUSY_MILLISECONDS = 30_000
