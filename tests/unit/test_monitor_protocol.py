@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.errors import Invalid
+from bayplan.store.status import parse_exit, read_exit, write_failure
 from bayplan.supervise import frames, settings
-from bayplan.supervise.client import parse_exit, read_exit
 from bayplan.supervise.health import judge, render
 from bayplan.supervise.launch import HealthCheck, MonitorConfig, MonitorSettings, encode, write_settings
 from bayplan.supervise.pump import Keys
@@ -79,8 +79,12 @@ def test_an_ending_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert parse_exit(Ending(3 << 8, 0, 1, False).render(restarts=0, delay=-1)).restart_at is None
     assert read_exit(str(tmp_path)) is None, "none was recorded"
     (tmp_path / "exit").write_text('{"exit_code":')
+    assert read_exit(str(tmp_path)) is None, "a power cut has left a piece"
+    write_failure(str(tmp_path), "no more room")
+    failed = read_exit(str(tmp_path))
+    assert failed and failed.error == "no more room" and failed.restart_at is None, "a restart that could not be made is an end too"
     with pytest.raises(Invalid):
-        read_exit(str(tmp_path))
+        parse_exit(b"[]")
 
 
 @pytest.mark.parametrize("text", ["low 0\noom 3\noom_kill 2\n", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"])

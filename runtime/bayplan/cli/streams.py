@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from bayplan.cli.terminal import Terminal
     from bayplan.engine.containers import Record
     from bayplan.engine.state import State
-    from bayplan.supervise.client import ExitStatus, Session
+    from bayplan.store.status import ExitStatus
+    from bayplan.supervise.client import Session
     from bayplan.supervise.pump import Streams
 else:
     import _signal  # without the enumerations of `signal`

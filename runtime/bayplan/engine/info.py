@@ -105,6 +105,7 @@ def container(state: State, record: Record) -> dict[str, Any]:
 
 
 def _state(state: State, record: Record, run: Run) -> dict[str, Any]:
+    ended = status.read_exit(state.root.container(record.id))
     health = status.read_health(state.root.container(record.id)) if run.health else {}
     return {
         "Status": run.status,
@@ -115,7 +116,7 @@ def _state(state: State, record: Record, run: Run) -> dict[str, Any]:
         "Dead": run.status == "dead",
         "Pid": run.pid,
         "ExitCode": run.exit_code,
-        "Error": status.read_failure(state.root.container(record.id)),
+        "Error": ended.error if ended else "",
         "StartedAt": run.started_at,
         "FinishedAt": run.finished_at,
         **({"Health": health} if health else {}),

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from bayplan.engine import cgroup, endpoints, files, fill, filters, images, monitor, sources
+from bayplan.engine import cgroup, endpoints, files, fill, filters, images, monitor, sources, stop
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Unavailable, explain
@@ -185,7 +185,7 @@ def build(
         endpoints.announce(state, leases)
         told = monitor.config(state, record, image, leases, held, started)
     except BaseException:
-        _undo(state, record)
+        stop.clear(state, record)
         raise
     told = told._replace(
         stdout_fd=stdio.stdout, stderr_fd=stdio.stderr, stdin_fd=stdio.stdin, terminal_fd=ready.terminal,
@@ -205,15 +205,9 @@ def _undo_for_killed(state: State, record: Record) -> None:
     lock = locks.try_container(state.root.container(record.id))
     if lock >= 0:
         try:
-            _undo(state, record)
+            stop.clear(state, record)
         finally:
             os.close(lock)
-
-
-def _undo(state: State, record: Record) -> None:
-    """Whatever of the container runs is killed first: names are announced for what runs."""
-    cgroup.remove(state, record.id)
-    endpoints.detach(state, record.id)
 
 
 def _stdio(record: Record) -> Stdio:

@@ -137,7 +137,7 @@ def _wait_for_release(directory: str) -> None:
 
 def settle_owned(state: State, record: Record, *, remove: bool) -> None:
     """What settle does, for the owner of a run: its monitor holds the lock until the owner has said that all is cleared away."""
-    _clear(state, record)
+    clear(state, record)
     if remove:
         _remove(state, record, volumes=True)
 
@@ -152,7 +152,7 @@ def settle(state: State, record: Record, *, remove: bool) -> None:
     if lock < 0:
         return
     try:
-        _clear(state, record)
+        clear(state, record)
         if remove:
             _remove(state, record, volumes=True)
     finally:
@@ -172,7 +172,8 @@ def _try_for_a_moment(directory: str) -> int:
     return -1
 
 
-def _clear(state: State, record: Record) -> None:
+def clear(state: State, record: Record) -> None:
+    """What a run has in the kernel. Whatever of it runs is killed first: names are announced for what runs."""
     cgroup.remove(state, record.id)
     endpoints.detach(state, record.id)
 
@@ -192,7 +193,7 @@ def remove(state: State, record: Record, *, force: bool = False, volumes: bool =
     if lock < 0:
         return
     try:
-        _clear(state, record)
+        clear(state, record)
         _remove(state, record, volumes=volumes)
     finally:
         os.close(lock)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from bayplan.errors import Invalid
 from bayplan.model import jsontext
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
@@ -33,14 +34,17 @@ class Started(NamedTuple):
     restarts: int = 0
 
 
-class Exit(NamedTuple):
-    """How a run ended; restart_at is when the monitor starts it again, "" where it stays down."""
+class ExitStatus(NamedTuple):
+    """How one life of a container ended. Times are RFC 3339, UTC, with nine digits."""
 
-    exit_code: int
-    oom_killed: bool
-    started_at: str
-    finished_at: str
-    restart_at: str = ""
+    exit_code: int  # 0 to 255; 128 + signal if a signal ended it
+    signal: int = 0  # 0 if none did
+    oom_killed: bool = False
+    started_at: str = ""
+    finished_at: str = ""
+    restarts: int = 0  # including the one that follows, if one does
+    restart_at: str | None = None  # when it starts again; None: it stays down
+    error: str = ""  # why a restart could not be made
 
 
 def boot_id() -> str:
@@ -70,17 +74,22 @@ def read_started(directory: str) -> Started | None:
     return Started(**document) if document else None
 
 
-def read_exit(directory: str) -> Exit | None:
+def parse_exit(text: bytes) -> ExitStatus:
+    """The status as the monitor sends it. Raises Invalid."""
+    try:
+        return _exit_status(jsontext.loads(text))
+    except (ValueError, TypeError) as error:
+        raise Invalid(f"reading a container's exit status: {error}") from error
+
+
+def read_exit(directory: str) -> ExitStatus | None:
+    """The last recorded end; None where there is none, or what is there is none."""
     document = _read(f"{directory}/exit")
-    if not document:
-        return None
-    return Exit(
-        int(document["exit_code"]),
-        bool(document.get("oom_killed")),
-        str(document.get("started_at", "")),
-        str(document.get("finished_at", "")),
-        str(document.get("restart_at") or ""),
-    )
+    return _exit_status(document) if document and "exit_code" in document else None
+
+
+def _exit_status(document: dict[str, Any]) -> ExitStatus:
+    return ExitStatus(**{name: document[name] for name in ExitStatus._fields if name in document})
 
 
 def read_health(directory: str) -> dict[str, Any]:
@@ -122,11 +131,6 @@ def stopped_by(directory: str) -> str:
 def write_failure(directory: str, reason: str) -> None:
     """A restart that could not be made: the container's end, with the reason where `inspect` shows it."""
     write_file(f"{directory}/exit", jsontext.dumps({"exit_code": 128, "error": reason}))
-
-
-def read_failure(directory: str) -> str:
-    """Why the last restart could not be made, or ""."""
-    return str((_read(f"{directory}/exit") or {}).get("error", ""))
 
 
 def write_file(path: str, text: str, mode: int = 0o600) -> None:

@@ -6,25 +6,13 @@ import _socket
 import os
 import struct
 
-from bayplan.errors import BayplanError, Conflict, Invalid, NotFound, Unavailable
-from bayplan.model import jsontext
+from bayplan.errors import BayplanError, Conflict, NotFound, Unavailable
 from bayplan.model.value import NamedTuple
+from bayplan.store.status import ExitStatus, parse_exit, read_exit
 from bayplan.supervise.frames import CLEANED, EXIT, RESIZE, Broken, frame, take
 
 SOCKET_NAME = "monitor.sock"
 DESCRIPTORS_AT_ONCE = 200  # SCM_MAX_FD is 253, unix(7)
-
-
-class ExitStatus(NamedTuple):
-    """How one life of a container ended: the file containers/ID/exit."""
-
-    exit_code: int  # 0 to 255; 128 + signal if a signal ended it
-    signal: int  # 0 if none did
-    oom_killed: bool
-    started_at: str  # RFC 3339, UTC, nine digits
-    finished_at: str
-    restarts: int  # including the one that follows, if one does
-    restart_at: str | None  # when it starts again; None: it stays down
 
 
 class Port(NamedTuple):
@@ -33,26 +21,6 @@ class Port(NamedTuple):
     descriptor: int
     address: str = ""
     port: int = 0
-
-
-def parse_exit(text: bytes) -> ExitStatus:
-    """Reads the status as the monitor writes and sends it. Raises Invalid."""
-    try:
-        return ExitStatus(**jsontext.loads(text))
-    except (ValueError, TypeError) as error:
-        raise Invalid(f"reading a container's exit status: {error}") from error
-
-
-def read_exit(directory: str) -> ExitStatus | None:
-    """The last recorded end, or None if there is none. Raises Invalid for a damaged record, OSError."""
-    try:
-        descriptor = os.open(f"{directory}/exit", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        return parse_exit(os.read(descriptor, 65536))
-    finally:
-        os.close(descriptor)
 
 
 def listen(directory: str) -> int:

@@ -6,7 +6,8 @@ import os
 import select
 
 from bayplan.model.value import NamedTuple
-from bayplan.supervise.client import ExitStatus, Session, exit_of
+from bayplan.store.status import ExitStatus
+from bayplan.supervise.client import Session, exit_of
 from bayplan.supervise.frames import STDERR, STDIN, STDOUT
 
 DETACH = b"\x10\x11"  # ctrl-p ctrl-q, Docker's default
