@@ -48,7 +48,7 @@ def use(directory: str) -> None:
     """From now on, import what is in `directory`/bytecode from there."""
     try:
         file = os.open(f"{directory}/{NAME}", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # in the directory, or in an archive
         return
     content = mmap(file, 0, access=ACCESS_READ)  # of two megabytes, a command needs a half
     os.close(file)

@@ -145,6 +145,9 @@ def decode(request):
 def run(request, runtime):
     """Hand the request to the runtime in this process; returns the task's result."""
     sys.path.insert(0, runtime)
+    from bayplan import bytecode
+
+    bytecode.use(runtime)
     from bayplan.task import run_task
 
     return run_task(request)

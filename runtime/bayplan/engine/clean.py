@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from bayplan.engine import adjust, cgroup, containers, endpoints, publications, replace, stop
+from bayplan.engine.aside import ASIDE
 from bayplan.engine.state import State
 from bayplan.kernel import firewall, interfaces, links
 from bayplan.plan import addresses
 from bayplan.store import records, sweep
-
-
-def has_remains(state: State) -> bool:
-    """Whether a replacement was killed, and left two containers for one."""
-    return any(row.name.endswith(replace.ASIDE) for row in records.containers(state.records))
 
 
 def debris(state: State) -> None:
@@ -28,7 +24,7 @@ def debris(state: State) -> None:
         if not containers.run_of(state, row.id).pid:
             stop.settle(state, containers.record_of(row), remove=False)
     for row in rows.values():
-        if row.name.endswith(replace.ASIDE):
+        if row.name.endswith(ASIDE):
             replace.recover(state, row)
     for record in containers.all_records(state):
         if endpoints.claim_drift(state, record.id, record.spec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bayplan.engine import containers, endpoints, images, networks, publications, replace, volumes
+from bayplan.engine import aside, containers, endpoints, images, networks, publications, volumes
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError
@@ -36,7 +36,7 @@ def observe(state: State, want: Declaration, *, auth: Auth | None = None) -> Hos
 
 
 def _observe(state: State, remote: Mapping[str, str]) -> Host:
-    rows = replace.recovered(state, records.containers(state.records))
+    rows = aside.recovered(state, records.containers(state.records))
     known = [containers.record_of(row) for row in rows]
     boot = status.boot_id()
     present = interfaces.observe()

@@ -8,6 +8,7 @@ it. Either way a new one that does not get well is removed, and the old one runs
 from __future__ import annotations
 
 from bayplan.engine import adjust, containers, endpoints, start, stop, wellness
+from bayplan.engine.aside import ASIDE, took_over
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
 from bayplan.errors import BayplanError, Unavailable
@@ -18,8 +19,6 @@ from bayplan.store.records import ContainerRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-ASIDE = ".replaced"
 
 
 def replace(
@@ -62,28 +61,12 @@ def _beside(state: State, old: Record, spec: Container, *, timeout: float, auth:
     return new
 
 
-def recovered(state: State, rows: tuple[ContainerRow, ...]) -> tuple[ContainerRow, ...]:
-    """The containers as they are once `recover` has undone, or finished, every replacement that was killed."""
-    there = {row.name: row for row in rows}
-    for row in [row for row in rows if row.name.endswith(ASIDE)]:
-        name = row.name[: -len(ASIDE)]
-        new = there.get(name)
-        del there[row.name]
-        there[name] = new if new and _took_over(state, new) else row._replace(name=name)
-    return tuple(there.values())
-
-
-def _took_over(state: State, new: ContainerRow) -> bool:
-    """A new container is in its place once it has the ports that it declares."""
-    return len(records.ports(state.records, container=new.id)) == len(containers.record_of(new).spec.ports)
-
-
 def recover(state: State, row: ContainerRow) -> None:
     """Bring back, or let go, the container that a killed replacement has left aside."""
     record = containers.record_of(row)._replace(name=row.name)
     name = row.name[: -len(ASIDE)]
     new = records.container_named(state.records, name)
-    if new and _took_over(state, new):
+    if new and took_over(state, new):
         stop.remove(state, record, force=True)
         return
     if new:
