@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _SAMPLE_SECONDS = 0.05
+_SETTLE_SECONDS = 0.3
 
 
 class Command(NamedTuple):
@@ -33,11 +34,15 @@ class Result(NamedTuple):
 
 
 def interleaved(commands: Mapping[str, Command], *, rounds: int) -> dict[str, Result]:
-    """Run the commands in turn, A B C A B C, so that what else happens on the machine meets all alike; one more round first is
-    not counted. Raises RuntimeError, with its output, for a command that fails."""
+    """Run the commands in turn, A B C A B C, so that what else happens on the machine meets all alike. What one leaves to do when
+    it has ended (a daemon's clearing up) is over before the next begins, and one more round first is not counted.
+
+    Raises RuntimeError, with its output, for a command that fails.
+    """
     found: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name, command in commands.items():
+            time.sleep(_SETTLE_SECONDS)
             seconds = timed(command)
             if number:
                 found[name].append(seconds)
