@@ -250,7 +250,7 @@ def copy(source: socket.socket, target: socket.socket) -> None:
 class Front(ThreadingHTTPServer):
     """An HTTP server before a registry; remembers what it was asked."""
 
-    daemon_threads = True
+    daemon_threads = False  # closing waits for them: none runs beside the tests that follow
 
     def __init__(self, behind: str, *faults: Fault) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

@@ -7,7 +7,6 @@ import pathlib
 import re
 import stat
 import struct
-import threading
 
 import pytest
 from sandbox_lab import BASIC, MOUNTS, Box, close_pidfd, end, finish, reap, run_in
@@ -322,24 +321,6 @@ def test_a_failed_start_leaves_no_process_and_no_descriptor(box: Box) -> None:
     with pytest.raises(NotFound):
         box.run("true", linux={"namespaces": (Namespace("mount"), Namespace("network", "/proc/999999999/ns/net"))})
     assert count() == before, "descriptors and children as before"
-
-
-def test_a_caller_may_have_other_threads(box: Box) -> None:
-    """One of them that has Python's lock, or waits for it, does not keep the child from going on."""
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.is_set():
-            pass
-
-    other = threading.Thread(target=work)
-    other.start()
-    try:
-        for _ in range(10):
-            assert box.run("true").status == 0
-    finally:
-        ended.set()
-        other.join()
 
 
 def test_a_terminal_is_the_containers_own(box: Box) -> None:

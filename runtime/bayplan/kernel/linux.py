@@ -82,7 +82,10 @@ def _call(number: int, *args: object, name: str = "") -> int:
 
 
 def _fork(number: int, *args: object, name: str) -> int:
-    """`_call` for what returns twice: told of it as os.fork tells it, the interpreter makes the child one of a single thread."""
+    """`_call` for what returns twice: told of it as os.fork tells it, the interpreter makes the child one of a single thread.
+
+    Between the system call and that, a thread that waits for the interpreter's lock could make the child wait for it for ever.
+    """
     words = _words(number, args)
     ctypes.pythonapi.PyOS_BeforeFork()
     result = _libc_locked.syscall(*words)

@@ -8,7 +8,8 @@
 
 The child speaks over one SEQPACKET socket, descriptor 3 at the end: `R` for ready, `E` and an error's parts, four bytes
 of errno from the trampoline, or end of file once the program runs. The child never outlives a caller that dies first:
-it sees the end of file too. The clone is a fork of this interpreter: of a caller's threads, the child has the one that called.
+it sees the end of file too. The clone is a fork of this interpreter: a caller's other threads wait for something and
+run no Python meanwhile (a builder has none).
 """
 
 from __future__ import annotations
