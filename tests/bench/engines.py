@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import archive  # runtime/archive.py
-from bayplan import install
 
 IMAGE = "localhost/bench:1"
 CGROUP = "bayplan-bench"
@@ -46,10 +45,23 @@ class Engine(NamedTuple):
         return (*self.argv, "pull", "--quiet", *insecure, reference)
 
 
+INSTALL = """
+import sys
+archive, digest, root = sys.argv[1:]
+sys.path.insert(0, archive)
+from bayplan.install import install
+with open(archive, "rb") as file:
+    install(file.read(), digest, root)
+"""
+
+
 def bayplan(directory: Path) -> Engine:
-    """The runtime as it is on a host: the archive unpacked and compiled, started by its launcher."""
+    """The runtime as it is on a host: the archive unpacked and compiled by the distribution's Python, started by its launcher."""
     made = archive.build()
-    install.install(made, archive.digest(made), str(directory))
+    directory.mkdir(parents=True, exist_ok=True)
+    carried = directory.with_suffix(".zip")
+    carried.write_bytes(made)
+    subprocess.run(["python3", "-c", INSTALL, carried, archive.digest(made), directory], env=ENVIRONMENT, check=True)
     launcher = f"{directory}/bin/bayplan"
     interpreter = Path(launcher).read_text().splitlines()[0][2:].split()[0]
     version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]

@@ -437,11 +437,15 @@ def test_an_interrupted_pull_ends_its_workers_and_cleans_up(server: str, image: 
     with front(server, slow) as before:
         code = program(f"{before.name}/team/app:1", root)
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(1)
-        assert len(os.listdir(root.staging)) == 3, "three layers are on their way"
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=60)
-        ended.set()
+        try:
+            time.sleep(1)
+            assert len(os.listdir(root.staging)) == 3, "three layers are on their way"
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(timeout=60)
+        finally:
+            ended.set()
+            process.kill()
+            process.wait()
     check_nothing_left(root)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +55,25 @@ def test_a_full_disk_and_an_endless_message_travel_too() -> None:
     with pytest.raises(Kernel) as raised:
         workers.run([full], at_once=1)
     assert raised.value.errno == 28
+
+
+def test_a_job_that_does_not_end_when_it_is_told_to_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 0.2)
+
+    def deaf(advance: Advance) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        time.sleep(100)
+
+    def failing(advance: Advance) -> None:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.01)
+        raise Denied("no")
+
+    with pytest.raises(Denied):
+        workers.run([deaf, failing], at_once=2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_the_first_error_ends_the_other_jobs_which_clean_up(tmp_path: Path) -> None:

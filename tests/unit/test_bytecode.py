@@ -50,6 +50,13 @@ def test_bytecode_of_another_interpreter_is_ignored(unpacked: Path) -> None:
     assert "No module named" in imported(unpacked), "nothing is taken from it"
 
 
+@pytest.mark.parametrize("left", [0, 3, 10, -1])
+def test_a_file_that_was_cut_off_is_ignored(unpacked: Path, left: int) -> None:
+    file = unpacked / bytecode.NAME
+    file.write_bytes(file.read_bytes()[:left])
+    assert "No module named" in imported(unpacked), "nothing is taken from it"
+
+
 def test_no_file_is_no_error(unpacked: Path) -> None:
     (unpacked / bytecode.NAME).unlink()
     bytecode.use(str(unpacked))

@@ -7,7 +7,7 @@ import sys
 from bayplan.engine import containers, execute, images, monitor, start, stop
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.errors import BayplanError, Conflict, NotFound
+from bayplan.errors import BayplanError, Conflict, NotFound, explain
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.order import dependency_order, levels
 from bayplan.store import status
@@ -32,8 +32,8 @@ def restart_after(state: State, container_id: str, *, restarts: int, streak: int
     record = containers.find(state, container_id)
     try:
         start.again(state, record, restarts=restarts, streak=streak)
-    except BayplanError as error:
-        status.write_failure(state.root.container(record.id), str(error))
+    except (BayplanError, OSError) as error:
+        status.write_failure(state.root.container(record.id), explain(error)[1])
         raise
 
 

@@ -48,11 +48,11 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
     Raises Conflict where it runs already, ProgramNotFound and ProgramRefused for its command, Kernel and others; then nothing runs.
     """
     directory = state.root.container(record.id)
+    cgroup.prepare(state, record.id)
     lock = _lock(directory, record)
     status.clear_stopped(directory)
     ours, theirs = _pair() if owner else (-1, -1)
     reader, writer = os.pipe()
-    cgroup.prepare(state, record.id)
     builder = os.fork()
     if builder == 0:
         _build_or_tell(state, record, lock=lock, owner=theirs, writer=writer, unwanted=(reader, ours))
@@ -166,21 +166,19 @@ def build(
     linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     directory = state.root.container(record.id)
     launch.forget_last_life(directory)
-    image = images.config(state, record.image_id)
-    leases = records.endpoints(state.records, container=record.id)
-    files.write(state, record.id, record.spec, leases, endpoints.gateway(state, leases))
-    fill.volumes(state, record, image)
-    oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
-    status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
-    own = cgroup.create(state, record.id, oci.linux.resources)
-    stdio = _stdio(record)
     try:
+        image = images.config(state, record.image_id)
+        leases = records.endpoints(state.records, container=record.id)
+        files.write(state, record.id, record.spec, leases, endpoints.gateway(state, leases))
+        fill.volumes(state, record, image)
+        oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
+        status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
+        own = cgroup.create(state, record.id, oci.linux.resources)
+        stdio = _stdio(record)
         rootfs = sources.rootfs(state, record, image)
         created = sandbox.create(oci, rootfs, cgroup=own, stdio=stdio.inside, seccomp=filters.program(state, oci))
         held = _connect(state, record, created)
-        if owner >= 0:
-            launch.load_monitor()  # its first process makes its mounts meanwhile
-        ready = sandbox.start(created)
+        ready = sandbox.start(created, launch.load_monitor if owner >= 0 else None)
         started = _note(directory, created.pid, restarts)
         endpoints.announce(state, leases)
         told = monitor.config(state, record, image, leases, held, started)

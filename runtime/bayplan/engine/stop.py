@@ -19,6 +19,7 @@ from bayplan.supervise import client
 
 # What follows a KILL takes a kernel's moment; a process in uninterruptible sleep (a dead NFS server) may take for ever.
 PATIENCE = 30.0
+_BETWEEN_LIVES = 0.05
 LONGEST_GRACE = 2_000_000.0  # seconds: poll(2) takes milliseconds of 31 bits
 
 
@@ -233,19 +234,12 @@ def _anonymous_volumes(state: State, record: Record) -> tuple[str, ...]:
 def wait(state: State, record: Record) -> int:
     """Block until the container has ended and is not to be restarted; its exit code."""
     directory = state.root.container(record.id)
-    run = containers.run_of(state, record.id)
-    if run.status in ("running", "restarting"):
-        return _last_exit(directory)
-    return run.exit_code
-
-
-def _last_exit(directory: str) -> int:
-    """Wait life by life: a container that its policy restarts has not ended yet."""
-    while True:
+    while (run := containers.run_of(state, record.id)).status in ("running", "restarting"):
         try:
             ended = client.wait(directory)
-        except NotFound:
-            found = status.read_exit(directory)
-            return found.exit_code if found else 0
-        if ended.restart_at is None:
+        except NotFound:  # its monitor is becoming the one of its next life
+            ended = None
+        if ended and ended.restart_at is None:
             return ended.exit_code
+        time.sleep(_BETWEEN_LIVES)
+    return run.exit_code

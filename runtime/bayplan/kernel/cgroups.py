@@ -84,14 +84,16 @@ def create(host: Host, name: str, resources: Resources, *, base: str = "") -> Cg
 
 def prepare(host: Host, name: str) -> None:
     """Make the directories that `create` will find. On version 1 a mkdir waits while any process on the host is being moved."""
-    if host.version == 1:
-        for controller, point in host.mounts:
+    try:
+        for controller, point in host.mounts if host.version == 1 else ():
             if controller in _ALWAYS_V1:
                 os.makedirs(f"{point}/{name}", exist_ok=True)
+    except OSError as error:
+        raise Kernel("making the container's cgroup", error) from error
 
 
 def find(host: Host, name: str, *, base: str = "") -> Cgroup | None:
-    """The cgroup that `create` made, if any of it is there."""
+    """The cgroup that `create` made, or on version 1 `prepare`, if any of it is there."""
     if host.version == 2:
         leaf = f"{base or ROOT + '/' + name}/container"
         return Cgroup(2, (("", leaf),)) if os.path.isdir(leaf) else None

@@ -63,6 +63,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc_locked = ctypes.PyDLL(None, use_errno=True)  # without letting go of the interpreter's lock
 _libc_locked.syscall.restype = ctypes.c_long
+_before_fork, _after_fork = ctypes.pythonapi.PyOS_BeforeFork, ctypes.pythonapi.PyOS_AfterFork_Parent
+_after_fork_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
 
 
 def _check(result: int, name: str) -> int:
@@ -84,15 +86,15 @@ def _call(number: int, *args: object, name: str = "") -> int:
 def _fork(number: int, *args: object, name: str) -> int:
     """`_call` for what returns twice: told of it as os.fork tells it, the interpreter makes the child one of a single thread.
 
-    Between the system call and that, a thread that waits for the interpreter's lock could make the child wait for it for ever.
+    Between the three calls other threads run no Python, nor begin or end: one that waits for a lock of the interpreter's would
+    have the child wait for ever, and from Python 3.13 the caller too.
     """
-    words = _words(number, args)
-    ctypes.pythonapi.PyOS_BeforeFork()
-    result = _libc_locked.syscall(*words)
-    if result == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-    else:
-        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    words, result = _words(number, args), -1
+    _before_fork()
+    try:
+        result = _libc_locked.syscall(*words)
+    finally:
+        (_after_fork if result else _after_fork_in_child)()
     return _check(result, name)
 
 

@@ -130,9 +130,11 @@ def wait_ready(created: Created) -> int:
     return fds[0] if fds else -1
 
 
-def release(created: Created) -> None:
+def release(created: Created, meanwhile: Callable[[], None] | None = None) -> None:
     """Let a ready process go, and wait until it executes its program. ProgramNotFound, ProgramRefused, Kernel, Invalid."""
     created.wire.send(b"G")
+    if meanwhile:
+        meanwhile()
     message, _ = receive(created.wire)
     if message:
         error = _failure(created, message)
@@ -141,11 +143,11 @@ def release(created: Created) -> None:
     created.wire.close()
 
 
-def start(created: Created) -> Started:
-    """`wait_ready`, then `release`. After any error the process is gone and reaped."""
+def start(created: Created, meanwhile: Callable[[], None] | None = None) -> Started:
+    """`wait_ready`, then `release`, with `meanwhile` called while the process is on its way. After any error it is gone and reaped."""
     terminal = wait_ready(created)
     try:
-        release(created)
+        release(created, meanwhile)
     except BayplanError:
         if terminal >= 0:
             os.close(terminal)

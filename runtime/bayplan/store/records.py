@@ -21,7 +21,7 @@ else:
 SCHEMA = 1
 BUSY_MILLISECONDS = 30_000
 # A process ends without closing the database: the next one that is alone with it reads the whole log again, 5 microseconds a page.
-LOG_PAGES = 200
+LOG_PAGES = 100
 
 _TABLES = """
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
