@@ -1,4 +1,4 @@
-"""System calls that `os` does not have. The only file that knows ctypes.
+"""System calls that `os` does not have. The only file that calls libc.
 
 Every wrapper raises OSError with errno, its text and the path or name concerned, and does nothing else.
 Numbers are the kernel's for x86-64 and aarch64; calls from 424 on have one number on both.
@@ -6,9 +6,10 @@ Numbers are the kernel's for x86-64 and aarch64; calls from 424 on have one numb
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
+
+from bayplan.kernel import foreign
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -59,24 +60,22 @@ _SIGKILL, _SIGSTOP = 9, 19
 _PIDFD_SEND_SIGNAL, _OPEN_TREE, _MOVE_MOUNT = 424, 428, 429
 _PIDFD_OPEN, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 434, 435, 436, 437, 442
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-_libc_locked = ctypes.PyDLL(None, use_errno=True)  # without letting go of the interpreter's lock
-_libc_locked.syscall.restype = ctypes.c_long
-_before_fork, _after_fork = ctypes.pythonapi.PyOS_BeforeFork, ctypes.pythonapi.PyOS_AfterFork_Parent
-_after_fork_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
+_libc, _libc_locked = foreign.libc, foreign.libc_locked
+_libc.syscall.restype = _libc_locked.syscall.restype = foreign.c_long
+_before_fork, _after_fork = foreign.interpreter.PyOS_BeforeFork, foreign.interpreter.PyOS_AfterFork_Parent
+_after_fork_in_child = foreign.interpreter.PyOS_AfterFork_Child
 
 
 def _check(result: int, name: str) -> int:
     if result < 0:
-        number = ctypes.get_errno()
+        number = foreign.get_errno()
         raise OSError(number, os.strerror(number), name)
     return result
 
 
 def _words(number: int, args: tuple[object, ...]) -> list[object]:
     # a bare int would be passed as 32 bits; bytes and None are pointers already
-    return [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in (number, *args)]
+    return [foreign.c_long(arg) if isinstance(arg, int) else arg for arg in (number, *args)]
 
 
 def _call(number: int, *args: object, name: str = "") -> int:
@@ -126,7 +125,7 @@ def setns(fd: int, kind: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
-    result = _libc.mount(_name(source), _name(target), _name(kind), ctypes.c_ulong(flags), _name(data) or None)
+    result = _libc.mount(_name(source), _name(target), _name(kind), foreign.c_ulong(flags), _name(data) or None)
     _check(result, target if not target.startswith("/proc/self/fd/") else source)
 
 
@@ -161,7 +160,7 @@ def mount_setattr(fd: int, *, set_flags: int, recursive: bool) -> None:
 
 
 def prctl(option: int, *args: int) -> int:
-    words = [ctypes.c_ulong(arg) for arg in (*args, 0, 0, 0, 0)[:4]]
+    words = [foreign.c_ulong(arg) for arg in (*args, 0, 0, 0, 0)[:4]]
     return _check(_libc.prctl(option, *words), f"prctl {option}")
 
 
@@ -182,8 +181,8 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 def seccomp_filter(program: bytes) -> None:
     """Install a filter of `struct sock_filter`s (8 bytes each). EACCES without no_new_privs or CAP_SYS_ADMIN."""
-    buffer = ctypes.create_string_buffer(program, len(program))
-    _call(_SECCOMP, 1, 0, struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer)), name="seccomp")
+    buffer = foreign.create_string_buffer(program, len(program))
+    _call(_SECCOMP, 1, 0, struct.pack("=HxxxxxxQ", len(program) // 8, foreign.addressof(buffer)), name="seccomp")
 
 
 def bpf(command: int, attributes: bytes) -> int:
@@ -192,9 +191,9 @@ def bpf(command: int, attributes: bytes) -> int:
 
 def bpf_load(kind: int, program: bytes) -> int:
     """A descriptor of the verified eBPF `program` (8 bytes an instruction) of type `kind` (BPF_PROG_LOAD)."""
-    code, licence = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(b"Apache-2.0")
+    code, licence = foreign.create_string_buffer(program, len(program)), foreign.create_string_buffer(b"Apache-2.0")
     attributes = struct.pack(
-        "=IIQQIIQII", kind, len(program) // 8, ctypes.addressof(code), ctypes.addressof(licence), 0, 0, 0, 0, 0
+        "=IIQQIIQII", kind, len(program) // 8, foreign.addressof(code), foreign.addressof(licence), 0, 0, 0, 0, 0
     )
     return bpf(5, attributes)
 
@@ -224,12 +223,12 @@ def memfd(name: str, flags: int) -> int:
 
 def sethostname(name: str) -> None:
     encoded = _name(name)
-    _check(_libc.sethostname(encoded, ctypes.c_size_t(len(encoded))), name)
+    _check(_libc.sethostname(encoded, foreign.c_size_t(len(encoded))), name)
 
 
 def setdomainname(name: str) -> None:
     encoded = _name(name)
-    _check(_libc.setdomainname(encoded, ctypes.c_size_t(len(encoded))), name)
+    _check(_libc.setdomainname(encoded, foreign.c_size_t(len(encoded))), name)
 
 
 def join_new_keyring() -> None:
@@ -252,26 +251,26 @@ def reset_signals() -> None:
 
 def file_system_magic(fd: int) -> int:
     """`f_type` of fstatfs(2), which tells procfs from a directory that looks like it."""
-    buffer = ctypes.create_string_buffer(256)
+    buffer = foreign.create_string_buffer(256)
     _check(_libc.fstatfs(fd, buffer), "fstatfs")
     return int(struct.unpack_from("=q", buffer)[0]) & 0xFFFFFFFF
 
 
 def execveat(fd: int, args: list[bytes], env: list[bytes]) -> None:
     """Become the program behind `fd`. Returns only by OSError. (libc's fexecve may go through /proc, which is not ours.)"""
-    argv = (ctypes.c_char_p * (len(args) + 1))(*args, None)
-    envp = (ctypes.c_char_p * (len(env) + 1))(*env, None)
+    argv = (foreign.c_char_p * (len(args) + 1))(*args, None)
+    envp = (foreign.c_char_p * (len(env) + 1))(*env, None)
     _call(_EXECVEAT, fd, b"", argv, envp, AT_EMPTY_PATH, name="execveat")
 
 
 def ioctl(fd: int, request: int, argument: int = 0) -> int:
-    return _check(_libc.ioctl(fd, ctypes.c_ulong(request), ctypes.c_long(argument)), "ioctl")
+    return _check(_libc.ioctl(fd, foreign.c_ulong(request), foreign.c_long(argument)), "ioctl")
 
 
 def ioctl_bytes(fd: int, request: int, argument: bytes) -> bytes:
     """ioctl(2) with a structure in and out."""
-    buffer = ctypes.create_string_buffer(argument, len(argument))
-    _check(_libc.ioctl(fd, ctypes.c_ulong(request), buffer), "ioctl")
+    buffer = foreign.create_string_buffer(argument, len(argument))
+    _check(_libc.ioctl(fd, foreign.c_ulong(request), buffer), "ioctl")
     return buffer.raw
 
 
@@ -284,7 +283,7 @@ def _name(text: str) -> bytes:
 
 
 def fcntl(fd: int, command: int, argument: int) -> int:
-    return _check(_libc.fcntl(fd, command, ctypes.c_long(argument)), "fcntl")
+    return _check(_libc.fcntl(fd, command, foreign.c_long(argument)), "fcntl")
 
 
 def set_window_size(fd: int, *, rows: int, columns: int) -> None:
@@ -293,9 +292,9 @@ def set_window_size(fd: int, *, rows: int, columns: int) -> None:
 
 def bpf_query(cgroup: int, kind: int, most: int) -> tuple[int, ...]:
     """The identities of the programs of attach type `kind` on a cgroup's descriptor (BPF_PROG_QUERY)."""
-    found = (ctypes.c_uint32 * most)()
-    attributes = ctypes.create_string_buffer(
-        struct.pack("=IIIIQII", cgroup, kind, 0, 0, ctypes.addressof(found), most, 0), 32
+    found = (foreign.c_uint32 * most)()
+    attributes = foreign.create_string_buffer(
+        struct.pack("=IIIIQII", cgroup, kind, 0, 0, foreign.addressof(found), most, 0), 32
     )
     _call(_BPF, 16, attributes, 32, name="bpf")
     return tuple(found[: struct.unpack_from("=I", attributes, 24)[0]])
