@@ -12,7 +12,7 @@ import os
 import time
 
 from bayplan.errors import Kernel, Unavailable
-from bayplan.kernel import device_filter, limits, linux
+from bayplan.kernel import limits, linux
 from bayplan.model.runtime import DeviceRule, Resources
 from bayplan.model.value import NamedTuple
 
@@ -301,6 +301,8 @@ def _set(path: str, setting: limits.Setting, resources: Resources) -> None:
 
 def _limit_devices(cgroup: Cgroup, rules: tuple[DeviceRule, ...]) -> None:
     if cgroup.version == 2:
+        from bayplan.kernel import device_filter
+
         try:
             device_filter.attach(cgroup.directories[0][1], rules)
         except OSError as error:
