@@ -435,7 +435,8 @@ def test_an_interrupted_pull_ends_its_workers_and_cleans_up(server: str, image: 
         return False
 
     with front(server, slow) as before:
-        code = program(f"{before.name}/team/app:1", root)
+        heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's job in the background ignores it
+        code = heeds + program(f"{before.name}/team/app:1", root)
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             time.sleep(1)
