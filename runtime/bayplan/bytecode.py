@@ -52,11 +52,11 @@ def use(directory: str) -> None:
             content = mmap(file.fileno(), 0, access=ACCESS_READ)  # of two megabytes, a command needs a half
     except (OSError, ValueError):  # an archive has none, and a power cut may leave an empty one
         return
-    if content[: len(MAGIC_NUMBER)] == MAGIC_NUMBER:
-        view = memoryview(content)[len(MAGIC_NUMBER) :]
-        size = 4 + int.from_bytes(view[:4], "little")
-        if size + int.from_bytes(view[4:8], "little") == len(view) - 4:
-            sys.meta_path.insert(0, _Finder(directory, marshal.loads(view[8 : size + 4]), view[size + 4 :]))
+    begin = len(MAGIC_NUMBER) + 8
+    index, codes = (int.from_bytes(content[end - 4 : end], "little") for end in (begin - 4, begin))
+    if content[: len(MAGIC_NUMBER)] == MAGIC_NUMBER and len(content) == begin + index + codes:
+        view = memoryview(content)[begin:]  # never copied
+        sys.meta_path.insert(0, _Finder(directory, marshal.loads(view[:index]), view[index:]))
 
 
 class _Finder:

@@ -65,7 +65,7 @@ def test_no_file_is_longer_than_500_lines() -> None:
     assert not {name: lines for name, lines in long.items() if lines > 500}, "a file has one subject"
 
 
-def test_the_only_ctypes_is_in_one_file_or_says_why() -> None:
+def test_foreign_code_is_called_from_one_file_of_kernel_and_from_store() -> None:
     foreign = {"ctypes", "_ctypes"}
     users = {path.relative_to(RUNTIME).as_posix() for path in MODULES if foreign & {n.split(".")[0] for n in imported(path)}}
     assert {name for name in users if name.startswith("kernel/")} == {"kernel/foreign.py"}, "what linux.py calls libc with"

@@ -17,10 +17,9 @@ from bayplan.plan.networks import settled_network
 from bayplan.plan.volumes import settled_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import TypeAlias
+    from collections.abc import Callable
 
-Auth: TypeAlias = "Mapping[str, str]"
+    from bayplan.engine.observe import Auth
 
 
 class Applying(NamedTuple):

@@ -13,12 +13,8 @@ from bayplan.plan.converge import Planned, plan
 from bayplan.store import locks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import TypeAlias
-
     from bayplan.engine.apply import Applying
-
-Auth: TypeAlias = "Mapping[str, str]"
+    from bayplan.engine.observe import Auth
 
 
 def converge(request: Request) -> Response:
