@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bayplan.errors import Invalid
+from bayplan.model import bundle_document, bundle_parser
 from bayplan.model import runtime as r
 
 FULL = r.Config(
@@ -54,12 +55,12 @@ CUSTOM = r.Seccomp(
     "config", [FULL, FULL._replace(linux=FULL.linux._replace(seccomp=CUSTOM)), r.Config(r.Process(("x",)), r.Root("/"))]
 )
 def test_a_configuration_survives_its_document(config: r.Config) -> None:
-    document = json.loads(json.dumps(r.config_document(config)))
-    assert r.parse_config(document) == config, "parse_config undoes config_document, through JSON"
+    document = json.loads(json.dumps(bundle_document.config_document(config)))
+    assert bundle_parser.parse_config(document) == config, "parse_config undoes config_document, through JSON"
 
 
 def test_an_unlimited_rlimit_is_all_bits_set_in_the_document() -> None:
-    assert r.config_document(FULL)["process"]["rlimits"][0]["hard"] == 2**64 - 1, (
+    assert bundle_document.config_document(FULL)["process"]["rlimits"][0]["hard"] == 2**64 - 1, (
         "RLIM_INFINITY as other runtimes read it"
     )
 
@@ -79,4 +80,4 @@ def test_an_unlimited_rlimit_is_all_bits_set_in_the_document() -> None:
 )
 def test_a_document_of_the_wrong_shape_is_invalid(document: object) -> None:
     with pytest.raises(Invalid):
-        r.parse_config(document)
+        bundle_parser.parse_config(document)

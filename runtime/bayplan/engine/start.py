@@ -18,7 +18,7 @@ from bayplan.errors import BayplanError, Conflict, Denied, Invalid, NotFound, Un
 from bayplan.kernel import cgroups, linux, sandbox
 from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 from bayplan.model import jsontext
-from bayplan.model.runtime import config_document
+from bayplan.model.bundle_document import config_document
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import bundle
 from bayplan.store import locks, records, status
