@@ -11,18 +11,22 @@ from bayplan.errors import BayplanError, Invalid, NotFound
 from bayplan.kernel import linux, namespaces, paths, process, rootfs, users
 from bayplan.kernel.cgroups import Cgroup, join
 from bayplan.kernel.rootfs import Step
-from bayplan.kernel.wire import send_ready
-from bayplan.model.runtime import Config, Process
+from bayplan.kernel.wire import READY, await_continue, await_go, send
+from bayplan.model.runtime import Config, Hook, Process
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
+HookState: TypeAlias = "Callable[[str], bytes]"
+_F_DUPFD_CLOEXEC = 1030
 _IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 
 
 class Plan(NamedTuple):
-    """What `create` hands to the child. `joined` maps CLONE_NEW flags to descriptors; `sources` as in rootfs.populate."""
+    """What `create` hands to the child. `joined` maps CLONE_NEW flags to descriptors; `sources` as in rootfs.populate.
+    `state` is what a hook is told, given the container's status."""
 
     config: Config
     rootfs: rootfs.Rootfs
@@ -32,6 +36,7 @@ class Plan(NamedTuple):
     stdio: tuple[int, int, int] | None
     seccomp: bytes
     trampoline: int
+    state: HookState | None = None
 
 
 class Entry(NamedTuple):
@@ -64,12 +69,16 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     identity = users.identify(root, config.process.user)
     cwd = _make_directory(root, config.process.cwd)
     terminal, stdio = _open_stdio(root, config.process, plan.stdio, console=True)
+    if config.hooks:
+        _run_create_hooks(plan, wire)
     propagation = config.linux.rootfs_propagation
     rootfs.enter_root(root, readonly=config.root.readonly, nosuid=plan.rootfs.nosuid, propagation=propagation)
     _change_directory(cwd, config.process.cwd)
-    _await_release(wire, terminal)
     for name, value in config.linux.sysctl:
         _write_sysctl(sysctls, name, value, config)
+    wire = _await_release(wire, terminal)
+    if config.hooks and config.hooks.start_container:
+        _run_start_hooks(plan, config.hooks.start_container)
     _finish(config.process, identity, stdio, wire, plan.seccomp, plan.trampoline)
 
 
@@ -85,7 +94,7 @@ def enter(entry: Entry, wire: _socket.socket) -> None:
     cwd = _open_directory(root, entry.process.cwd)
     terminal, stdio = _open_stdio(root, entry.process, entry.stdio, console=False)
     _change_directory(cwd, entry.process.cwd)
-    _await_release(wire, terminal)
+    wire = _await_release(wire, terminal)
     _finish(entry.process, identity, stdio, wire, entry.seccomp, entry.trampoline)
 
 
@@ -193,12 +202,39 @@ def _open_stdio(
     return master, (slave, slave, slave)
 
 
-def _await_release(wire: _socket.socket, terminal: int) -> None:
-    send_ready(wire, terminal)
+def _await_release(wire: _socket.socket, terminal: int) -> _socket.socket:
+    send(wire, READY, terminal)
     if terminal >= 0:
         os.close(terminal)
-    if wire.recv(1) != b"G":
-        os._exit(127)
+    return await_go(wire)
+
+
+def _run_create_hooks(plan: Plan, wire: _socket.socket) -> None:
+    """Those of the host's namespaces are the parent's to run; then those of the host's that run in the container's."""
+    from bayplan.kernel import hooks
+
+    wanted = plan.config.hooks
+    assert wanted and plan.state, "who gives hooks gives what they are told"
+    if wanted.prestart or wanted.create_runtime:
+        await_continue(wire)
+    hooks.run(wanted.create_container, plan.state("creating"), moment="createContainer")
+
+
+def _run_start_hooks(plan: Plan, wanted: tuple[Hook, ...]) -> None:
+    from bayplan.kernel import hooks
+
+    assert plan.state, "who gives hooks gives what they are told"
+    hooks.run(wanted, plan.state("created"), moment="startContainer", execute=lambda hook: _execute_inside(hook, plan.trampoline))
+
+
+def _execute_inside(hook: Hook, trampoline: int) -> None:
+    """Become a hook that is the container's own program, by way of the trampoline (CVE-2019-5736). Returns only by raising."""
+    sink, program = linux.memfd("errno", 1), linux.fcntl(trampoline, _F_DUPFD_CLOEXEC, 10)
+    os.dup2(sink, process.WIRE)
+    os.dup2(program, process.TRAMPOLINE, inheritable=False)
+    linux.close_from(process.TRAMPOLINE + 1)
+    args = [os.fsencode(arg) for arg in (hook.path, *(hook.args or (hook.path,)))]
+    linux.execveat(process.TRAMPOLINE, args, [os.fsencode(entry) for entry in hook.env])
 
 
 def _finish(

@@ -6,8 +6,8 @@
     start ── waits for ready, says go ───►│◄──────────────────────────────────── sysctls, limits, filter, trampoline
       returns when execve has succeeded   │                                       the image's program
 
-The child speaks over one SEQPACKET socket, descriptor 3 at the end: `R` for ready, `E` and an error's parts, four bytes
-of errno from the trampoline, or end of file once the program runs. The child never outlives a caller that dies first:
+The child speaks over one SEQPACKET socket, descriptor 3 at the end: `R` for ready (before it `H`, where hooks wait for that), `E` and an
+error's parts, four bytes of errno from the trampoline, or end of file once the program runs. The child never outlives a caller that dies first:
 it sees the end of file too. The clone is a fork of this interpreter: a caller's other threads wait for something and
 run no Python meanwhile (a builder has none).
 """
@@ -24,7 +24,7 @@ from bayplan.kernel import build, linux, mounts, namespaces, process, trampoline
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.kernel.pids import open_pidfd
 from bayplan.kernel.rootfs import Rootfs, Step
-from bayplan.kernel.wire import decode_error, receive, send_error
+from bayplan.kernel.wire import BUILT, CONTINUE, GO, READY, WAIT, decode_error, receive, send, send_error
 from bayplan.model.runtime import Config, Process
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
@@ -36,12 +36,22 @@ Child: TypeAlias = "Callable[[_socket.socket], None]"
 
 
 class Created(NamedTuple):
-    """A process that waits for `start`. `pidfd` is -1 before Linux 5.3. The caller closes `wire` by `start` or `abandon`."""
+    """A process that waits for `start`. `pidfd` is -1 before Linux 5.3. The caller closes `wire` by `start` or `abandon`.
+    `built` is called with the pid where the child waits for it, before it enters its root file system."""
 
     pid: int
     pidfd: int
     wire: _socket.socket
     program: str
+    built: Callable[[int], None] | None = None
+
+
+class Hooking(NamedTuple):
+    """What a configuration with hooks needs: `state` makes what a hook is told, of the container's status; `built` runs those of the
+    host's namespaces, given the pid."""
+
+    state: Callable[[str], bytes]
+    built: Callable[[int], None]
 
 
 class Started(NamedTuple):
@@ -59,6 +69,7 @@ def create(
     cgroup: Cgroup | None,
     stdio: tuple[int, int, int] | None,
     seccomp: bytes = b"",
+    hooks: Hooking | None = None,
 ) -> Created:
     """Clone the first process of a container; it builds everything that `config` says and then waits.
 
@@ -73,14 +84,15 @@ def create(
         joined = namespaces.open_joined(config.linux.namespaces, opened)
         program = trampoline.open_trampoline(init=config.init)
         opened.append(program)
-        plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, program)
-        return _clone(
+        plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, program, hooks.state if hooks else None)
+        created = _clone(
             namespaces.clone_flags(config.linux.namespaces),
             lambda wire: build.build(plan, wire),
             cgroup=cgroup,
             pid_namespace=joined.get(linux.CLONE_NEWPID, -1),
             program=config.process.args[0] if config.process.args else "",
         )
+        return created._replace(built=hooks.built) if hooks else created
     finally:
         for fd in opened:
             os.close(fd)
@@ -122,24 +134,42 @@ def wait_ready(created: Created) -> int:
     """Wait until the container is built; the master of its terminal, or -1. Raises what went wrong, having reaped it."""
     try:
         message, fds = receive(created.wire)
-        if message != b"R":
-            raise _failure(created, message)
+        if message == BUILT and created.built:
+            created.built(created.pid)
+            send(created.wire, CONTINUE)
+            message, fds = receive(created.wire)
+        if message != READY:
+            raise _failure(created.program, message)
     except BayplanError:
         abandon(created)
         raise
     return fds[0] if fds else -1
 
 
-def release(created: Created, meanwhile: Callable[[], None] | None = None) -> None:
-    """Let a ready process go, and wait until it executes its program. ProgramNotFound, ProgramRefused, Kernel, Invalid."""
-    created.wire.send(b"G")
+def hand_over(created: Created, listener: int) -> None:
+    """Leave a ready process to whoever connects to the SEQPACKET socket `listener`, and says `go` there."""
+    send(created.wire, WAIT, listener)
+    created.wire.close()
+
+
+def go(wire: _socket.socket, program: str, meanwhile: Callable[[], None] | None = None) -> None:
+    """Tell who waits at the other end of `wire` to go, and wait until it executes its program. ProgramNotFound, ProgramRefused, Kernel,
+    Invalid; the process ends by itself then."""
+    send(wire, GO)
     if meanwhile:
         meanwhile()
-    message, _ = receive(created.wire)
+    message, _ = receive(wire)
     if message:
-        error = _failure(created, message)
+        raise _failure(program, message)
+
+
+def release(created: Created, meanwhile: Callable[[], None] | None = None) -> None:
+    """Let a ready process go, and wait until it executes its program. Raises as `go`; it is gone and reaped then."""
+    try:
+        go(created.wire, created.program, meanwhile)
+    except BayplanError:
         abandon(created)
-        raise error
+        raise
     created.wire.close()
 
 
@@ -218,7 +248,7 @@ def _run(child: Child, ours: _socket.socket, theirs: _socket.socket) -> NoReturn
         os._exit(127)
 
 
-def _failure(created: Created, message: bytes) -> BayplanError:
+def _failure(program: str, message: bytes) -> BayplanError:
     if len(message) == 4:
-        return process.program_error(created.program, struct.unpack("=I", message)[0])
+        return process.program_error(program, struct.unpack("=I", message)[0])
     return decode_error(message)

@@ -33,9 +33,36 @@ class Refused(errors.Kernel):
         self.args = (message,)
 
 
-def send_ready(wire: _socket.socket, terminal: int) -> None:
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(terminal))] if terminal >= 0 else []
-    wire.sendmsg([b"R"], ancillary)
+READY, BUILT, GO, CONTINUE, WAIT = b"R", b"H", b"G", b"C", b"W"
+
+
+def send(wire: _socket.socket, message: bytes, fd: int = -1) -> None:
+    """One message, with the descriptor `fd` where it is not -1."""
+    wire.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(fd))] if fd >= 0 else [])
+
+
+def await_continue(wire: _socket.socket) -> None:
+    """Tell the parent that the container is built, and wait for what it does about that. Ends the process where nobody says go on."""
+    send(wire, BUILT)
+    if wire.recv(1) != CONTINUE:
+        os._exit(127)
+
+
+def await_go(wire: _socket.socket) -> _socket.socket:
+    """Wait for `GO`, and return where it came from; ends the process where it cannot come any more.
+
+    A parent that is not going to say it itself says `WAIT`, with a listening socket: whoever connects there says it.
+    """
+    message, fds = receive(wire)
+    if message != WAIT or not fds:
+        return wire if message == GO else os._exit(127)
+    wire.close()
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fds[0])
+    while True:
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, listener._accept()[0])  # type: ignore[attr-defined]
+        if connection.recv(1) == GO:
+            return connection
+        connection.close()  # it was killed before it could say so
 
 
 def send_error(wire: _socket.socket, error: BaseException) -> None:
