@@ -25,6 +25,9 @@ MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC = 32, 1024, 2048, 4096, 1
 MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE = 1 << 18, 1 << 19, 1 << 20, 1 << 17
 MS_RELATIME, MS_STRICTATIME = 1 << 21, 1 << 24
 MNT_DETACH = 2
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_ATIME = 1, 2, 4, 8, 0x70
+MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_NODIRATIME = 0x10, 0x20, 0x80
+MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOSYMFOLLOW = 0x100000, 0x200000
 
 PROC_MAGIC, TMPFS_MAGIC, DEVPTS_MAGIC, NSFS_MAGIC = 0x9FA0, 0x01021994, 0x1CD1, 0x6E736673
 CGROUP2_MAGIC, CGROUP_MAGIC, OVERLAY_MAGIC = 0x63677270, 0x27E0EB, 0x794C7630
@@ -143,9 +146,10 @@ def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) 
     return _call(_OPENAT2, directory, _name(path), how, len(how), name=path)
 
 
-def open_tree(path: str, flags: int) -> int:
-    """A descriptor of the mount at `path`, detached from the tree with OPEN_TREE_CLONE (Linux 5.2)."""
-    return _call(_OPEN_TREE, -100, _name(path), flags | os.O_CLOEXEC, name=path)
+def open_tree(path: str, flags: int, directory: int = -100) -> int:
+    """A descriptor of the mount at `path`, detached from the tree with OPEN_TREE_CLONE (Linux 5.2); with AT_EMPTY_PATH
+    and no path that of the descriptor `directory`."""
+    return _call(_OPEN_TREE, directory, _name(path), flags | os.O_CLOEXEC, name=path)
 
 
 def move_mount(mount_fd: int, target_fd: int) -> None:
@@ -153,10 +157,10 @@ def move_mount(mount_fd: int, target_fd: int) -> None:
     _call(_MOVE_MOUNT, mount_fd, b"", target_fd, b"", 0x4 | 0x40, name="move_mount")
 
 
-def mount_setattr(fd: int, *, set_flags: int, recursive: bool) -> None:
-    """Set MOUNT_ATTR_* on the mount behind `fd` (Linux 5.12)."""
-    attributes = struct.pack("=4Q", set_flags, 0, 0, 0)
-    _call(_MOUNT_SETATTR, fd, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attributes, len(attributes))
+def mount_setattr(fd: int, *, set_flags: int, recursive: bool, clear: int = 0, propagation: int = 0, userns: int = 0) -> None:
+    """Set and clear MOUNT_ATTR_* and set propagation of the mount behind `fd` (Linux 5.12); `userns` is for MOUNT_ATTR_IDMAP."""
+    attributes = struct.pack("=4Q", set_flags, clear, propagation, userns)
+    _call(_MOUNT_SETATTR, fd, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attributes, len(attributes), name="mount_setattr")
 
 
 def prctl(option: int, *args: int) -> int:
