@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
@@ -13,11 +15,11 @@ TABLES = {"x86_64": ("_X86_EXEC", "_X86_INIT"), "aarch64": ("_ARM_EXEC", "_ARM_I
 OBJDUMP = {"x86_64": ("objdump", "i386:x86-64"), "aarch64": ("aarch64-linux-gnu-objdump", "aarch64")}
 
 
-def written(machine: str, init: bool) -> list[str]:
+def written(machine: str, init: bool, wire: int) -> list[str]:
     source = pathlib.Path(trampoline.__file__).read_text()
     body = source.split(f"\n{TABLES[machine][init]} = (\n")[1].split("\n)\n")[0]
     lines = [line.split("#", 1)[1].split(";")[0] for line in body.splitlines() if '"' in line]
-    return [normal(line) for line in lines]
+    return [normal(re.sub(r"(edi,|x0, )0x3$", rf"\g<1>{wire:#x}", line.strip())) for line in lines]
 
 
 def normal(text: str) -> str:
@@ -29,11 +31,12 @@ def normal(text: str) -> str:
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("init", [False, True])
-def test_the_machine_code_is_the_assembly_written_beside_it(machine: str, init: bool, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("wire", [3, 0x1234, 0xFFFF])
+def test_the_machine_code_is_the_assembly_written_beside_it(machine: str, init: bool, wire: int, tmp_path: pathlib.Path) -> None:
     tool, architecture = OBJDUMP[machine]
     if not shutil.which(tool):
         pytest.skip(f"{tool} is not installed (Debian: binutils, binutils-aarch64-linux-gnu)")
-    code = trampoline.program(machine, init=init)[120:]
+    code = trampoline.program(machine, init=init, wire=wire)[120:]
     (tmp_path / "code").write_bytes(code)
     command = [
         tool,
@@ -53,22 +56,55 @@ def test_the_machine_code_is_the_assembly_written_beside_it(machine: str, init: 
     ]
     jumps = re.compile(r"^(j\w+|b|b\.\w+|cbz|tbnz)")
     strip = [re.sub(r"(LABEL|0x[0-9a-f]+)$", "", line) if jumps.match(line) else line for line in listed]
-    expected = [
-        re.sub(r"(LABEL|0x[0-9a-f]+)$", "", line) if jumps.match(line) else line for line in written(machine, init)
-    ]
+    expected = [re.sub(r"(LABEL|0x[0-9a-f]+)$", "", line) if jumps.match(line) else line for line in written(machine, init, wire)]
     assert strip == expected, "nobody needs to believe a byte of it"
 
 
-@pytest.mark.parametrize("init", [False, True])
-def test_the_aarch64_program_runs_under_emulation(init: bool, tmp_path: pathlib.Path) -> None:
-    if not shutil.which("qemu-aarch64-static"):
-        pytest.skip("qemu-aarch64-static is not installed (Debian: qemu-user-static)")
+def test_a_wire_that_an_instruction_cannot_load_is_refused() -> None:
+    for machine in TABLES:
+        with pytest.raises(OSError, match="descriptor 65536"):
+            trampoline.program(machine, init=False, wire=1 << 16)
+
+
+MACHINES = {
+    "x86_64": () if platform.machine() == "x86_64" else ("qemu-x86_64-static",),
+    "aarch64": () if platform.machine() == "aarch64" else ("qemu-aarch64-static",),
+}
+
+
+def emulated(machine: str, tmp_path: pathlib.Path, script: str, *, init: bool, wire: int, opened: int) -> subprocess.CompletedProcess[str]:
+    """The program of `machine` run with /bin/sh as its program, and the descriptor `opened` open for an error."""
+    emulator = MACHINES[machine]
+    if emulator and not shutil.which(emulator[0]):
+        pytest.skip(f"{emulator[0]} is not installed (Debian: qemu-user-static)")
     program = tmp_path / "program"
-    program.write_bytes(trampoline.program("aarch64", init=init))
+    program.write_bytes(trampoline.program(machine, init=init, wire=wire))
     program.chmod(0o755)
-    command = ["qemu-aarch64-static", "-0", "/bin/sh", str(program), "sh", "-c", "echo $0 $A; exit 7"]
-    command = ["sh", "-c", 'exec "$@" 3>/dev/null', "sh", *command]  # the descriptor for an error
-    ended = subprocess.run(
-        command, capture_output=True, text=True, env={"A": "b", "PATH": "/usr/bin:/bin"}, check=False
+    # argv[0] of the trampoline is the program, which a shell's `exec -a` gives
+    start = [*emulator, *(["-0", "/bin/sh"] if emulator else [])]
+    inner = " ".join(start) + f" {program}" if emulator else f"exec -a /bin/sh {program}"
+    command = ["bash", "-c", f'{inner} sh -c "$0" {opened}>error', script]
+    return subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={"A": "b", "PATH": os.environ["PATH"]}, check=False
     )
-    assert (ended.returncode, ended.stdout) == (7, "sh b\n"), "arguments, environment and status arrive"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("init", [False, True])
+@pytest.mark.parametrize("wire", [3, 9])
+def test_the_program_runs_what_it_is_given(machine: str, init: bool, wire: int, tmp_path: pathlib.Path) -> None:
+    ended = emulated(machine, tmp_path, f"echo $0 $A; test -e /proc/self/fd/{wire} || exit 7", init=init, wire=wire, opened=wire)
+    assert (ended.returncode, ended.stdout) == (7, "sh b\n"), "arguments, environment and status arrive, and the wire is closed"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("init", [False, True])
+def test_the_program_without_its_wire_runs_nothing(machine: str, init: bool, tmp_path: pathlib.Path) -> None:
+    ended = emulated(machine, tmp_path, "echo ran", init=init, wire=9, opened=8)
+    assert (ended.returncode, ended.stdout) == (127, ""), "an image that executes it once more gets nothing"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_program_as_process_1_ends_as_the_signal_that_ended_its_child_says(machine: str, tmp_path: pathlib.Path) -> None:
+    ended = emulated(machine, tmp_path, "kill -TERM $$", init=True, wire=5, opened=5)
+    assert ended.returncode == 128 + 15, "128 and the signal"

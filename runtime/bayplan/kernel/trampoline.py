@@ -4,17 +4,19 @@ Python never executes the image's program itself, because then the image's `/pro
 host's interpreter, which a container's root could reopen for writing once it has ended (CVE-2019-5736). It executes
 one of these from a sealed memfd instead, which executes the image's program:
 
-- `exec`: sets close-on-exec on descriptor 3, then execve(argv[0], argv + 1, environ).
+- `exec`: sets close-on-exec on the wire, then execve(argv[0], argv + 1, environ).
 - `init`: the same in a child, as its own foreground process group, while process 1 forwards every signal to that child,
   reaps whoever ends, and ends as the child does (128 + signal where a signal ended it).
 
-Either ends with 127 at once where descriptor 3 is not open: an image whose entry point is `/proc/self/exe` gets no second
-use of it. If execve refuses, it writes the error number (4 bytes, the machine's order) to descriptor 3 and exits with 127.
-The tables are the whole machine code with its assembly, as objdump prints it; a test disassembles them and compares.
+The wire is a descriptor whose number is written into the machine code. Either program ends with 127 at once where it is not
+open: an image whose entry point is `/proc/self/exe` gets no second use of it. If execve refuses, it writes the error number
+(4 bytes, the machine's order) to the wire and exits with 127. The tables are the whole machine code with its assembly, as objdump
+prints it, for a wire of 3; a test disassembles them and compares.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
@@ -25,23 +27,29 @@ _HEADERS = 64 + 56
 _MACHINES = {"x86_64": 62, "aarch64": 183}
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 16
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0x0F
+_WIRE_3 = {"x86_64": "bf03000000", "aarch64": "600080d2"}  # the instructions that load the wire's number
 
 
-def open_trampoline(*, init: bool) -> int:
+def open_trampoline(*, init: bool, wire: int = 3) -> int:
     """A close-on-exec descriptor of the program, sealed against every change. OSError if the kernel forbids memfds that execute."""
     flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
     try:
         fd = linux.memfd("bayplan", flags | _MFD_EXEC)
     except OSError:  # MFD_EXEC is of Linux 6.3; before it, memfds are executable anyway
         fd = linux.memfd("bayplan", flags)
-    os.write(fd, program(linux.MACHINE, init=init))
+    os.write(fd, program(linux.MACHINE, init=init, wire=wire))
     linux.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
     return fd
 
 
-def program(machine: str, *, init: bool) -> bytes:
-    """The ELF file for `machine` ("x86_64" or "aarch64"): one header, one segment that may be read and executed."""
-    code = bytes.fromhex("".join({"x86_64": (_X86_EXEC, _X86_INIT), "aarch64": (_ARM_EXEC, _ARM_INIT)}[machine][init]))
+def program(machine: str, *, init: bool, wire: int = 3) -> bytes:
+    """The ELF file for `machine` ("x86_64" or "aarch64"): one header, one segment that may be read and executed.
+
+    OSError for a `wire` that a single instruction of either machine cannot load.
+    """
+    table = {"x86_64": (_X86_EXEC, _X86_INIT), "aarch64": (_ARM_EXEC, _ARM_INIT)}[machine][init]
+    load = _load_wire(machine, wire)
+    code = b"".join(load if line == _WIRE_3[machine] else bytes.fromhex(line) for line in table)
     size = _HEADERS + len(code)
     header = struct.pack(
         "<16sHHIQQQIHHHHHH",
@@ -63,6 +71,12 @@ def program(machine: str, *, init: bool) -> bytes:
     # PT_GNU_STACK is left out: the code neither needs nor gets an executable stack on these two machines
     segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x10000)
     return header + segment + code
+
+
+def _load_wire(machine: str, wire: int) -> bytes:
+    if not 0 <= wire < 1 << 16:
+        raise OSError(errno.EMFILE, "too many open files", f"descriptor {wire}")
+    return struct.pack("<BI", 0xBF, wire) if machine == "x86_64" else struct.pack("<I", 0xD2800000 | wire << 5)
 
 
 _X86_EXEC = (
