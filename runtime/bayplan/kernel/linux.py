@@ -24,6 +24,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC = 32, 1024, 2048, 4096, 16384
 MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE = 1 << 18, 1 << 19, 1 << 20, 1 << 17
 MS_RELATIME, MS_STRICTATIME = 1 << 21, 1 << 24
+MS_SYNCHRONOUS, MS_MANDLOCK, MS_DIRSYNC, MS_NOSYMFOLLOW = 16, 64, 128, 256
+MS_SILENT, MS_I_VERSION, MS_LAZYTIME = 1 << 15, 1 << 23, 1 << 25
 MNT_DETACH = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_ATIME = 1, 2, 4, 8, 0x70
 MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_NODIRATIME = 0x10, 0x20, 0x80
@@ -44,6 +46,7 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAIS
     2,
     4,
 )
+PR_SET_TIMERSLACK = 29
 
 MACHINE = os.uname().machine
 _ARM = MACHINE == "aarch64"
@@ -59,6 +62,8 @@ _EXECVEAT = 281 if _ARM else 322
 _SETRESUID, _SETRESGID, _SETGROUPS = (147, 149, 159) if _ARM else (117, 119, 116)
 _RT_SIGACTION = 134 if _ARM else 13
 _RT_SIGPROCMASK = 135 if _ARM else 14
+_SCHED_SETAFFINITY, _SCHED_SETATTR = (122, 274) if _ARM else (203, 314)
+_IOPRIO_SET, _PERSONALITY = (30, 92) if _ARM else (251, 135)
 _SIGKILL, _SIGSTOP = 9, 19
 _PIDFD_SEND_SIGNAL, _OPEN_TREE, _MOVE_MOUNT = 424, 428, 429
 _PIDFD_OPEN, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 434, 435, 436, 437, 442
@@ -183,6 +188,14 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _call(_CAPSET, struct.pack("=Ii", 0x20080522, 0), data, name="capset")
 
 
+def capget() -> tuple[int, int, int]:
+    """The effective, permitted and inheritable set of this process, as bit masks."""
+    data = foreign.create_string_buffer(24)
+    _call(_CAPGET, struct.pack("=Ii", 0x20080522, 0), data, name="capget")
+    low, high = struct.unpack_from("=3I", data, 0), struct.unpack_from("=3I", data, 12)
+    return low[0] | high[0] << 32, low[1] | high[1] << 32, low[2] | high[2] << 32
+
+
 def seccomp_filter(program: bytes) -> None:
     """Install a filter of `struct sock_filter`s (8 bytes each). EACCES without no_new_privs or CAP_SYS_ADMIN."""
     buffer = foreign.create_string_buffer(program, len(program))
@@ -243,6 +256,34 @@ def join_new_keyring() -> None:
 def set_rlimit(number: int, soft: int, hard: int) -> None:
     """Both limits of resource `number` for this process; -1 is RLIM_INFINITY."""
     _call(_PRLIMIT64, 0, number, struct.pack("=QQ", soft % (1 << 64), hard % (1 << 64)), None, name="setrlimit")
+
+
+def get_rlimit(number: int) -> tuple[int, int]:
+    """The soft and the hard limit of resource `number`; RLIM_INFINITY is -1."""
+    buffer = foreign.create_string_buffer(16)
+    _call(_PRLIMIT64, 0, number, None, buffer, name="getrlimit")
+    soft, hard = struct.unpack_from("=qq", buffer)
+    return soft, hard
+
+
+def allow_all_processors() -> None:
+    """An affinity of this thread for every processor there is; the kernel takes away those that its cpuset does not have."""
+    _call(_SCHED_SETAFFINITY, 0, 1024, b"\xff" * 1024, name="sched_setaffinity")
+
+
+def set_scheduler(attributes: bytes) -> None:
+    """sched_setattr(2) of this thread, `attributes` being a whole `struct sched_attr`."""
+    _call(_SCHED_SETATTR, 0, attributes, 0, name="sched_setattr")
+
+
+def set_io_priority(value: int) -> None:
+    """ioprio_set(2) of this thread: the class from bit 13 on, the level beneath."""
+    _call(_IOPRIO_SET, 1, 0, value, name="ioprio_set")
+
+
+def personality(persona: int) -> int:
+    """Set personality(2), and return the one before; 0xFFFFFFFF only asks for it."""
+    return _call(_PERSONALITY, persona, name="personality")
 
 
 def reset_signals() -> None:
