@@ -4,7 +4,7 @@
     ROOT/runtime/DIGEST/bytecode      the same in one file (bytecode.py)
     ROOT/runtime/DIGEST/lock          held shared by every call that runs from there; its time is about when one last did
     ROOT/runtime/interpreter          the real interpreter (never a shim) that monitors, the boot unit and the launcher use
-    ROOT/bin/bayplan                  the launcher; for the default root /usr/local/bin/bayplan as well
+    ROOT/bin/bayplan, bayplan-oci     the launchers; for the default root in /usr/local/bin as well
 
 Nothing here is imported by a call that finds its runtime in place.
 """
@@ -24,7 +24,7 @@ from bayplan.store.root import StateRoot
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMMAND = "/usr/local/bin/bayplan"
+COMMANDS = "/usr/local/bin"
 RECENT = 24 * 3600  # seconds; two controllers with different versions would else send theirs in turns
 UNITS = ("/etc/systemd/system/bayplan.service", "/etc/init.d/bayplan")
 
@@ -39,9 +39,10 @@ fcntl.flock(held, fcntl.LOCK_SH)
 os.environ.setdefault("BAYPLAN_ROOT", {root!r})
 from bayplan import bytecode
 bytecode.use({runtime!r})
-from bayplan.cli.main import main
+from bayplan.{door}.main import main
 main(sys.argv[1:])
 """
+_DOORS = {"bayplan": "cli", "bayplan-oci": "oci"}
 
 
 def install(archive: bytes, digest: str, root: str) -> str:
@@ -68,15 +69,17 @@ def write_launcher(state: StateRoot, digest: str) -> None:
     """Write the launcher(s) of runtime `digest`, and record the interpreter: the one recorded if it is still there, else ours."""
     interpreter = recorded_interpreter(state) or os.path.realpath(sys.executable)
     _replace(f"{state.runtimes}/interpreter", interpreter + "\n", mode=0o644)
-    text = LAUNCHER.format(interpreter=interpreter, runtime=state.runtime(digest), root=state.path)
     for path in launchers(state):
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        directory, _, name = path.rpartition("/")
+        text = LAUNCHER.format(interpreter=interpreter, runtime=state.runtime(digest), root=state.path, door=_DOORS[name])
+        os.makedirs(directory, mode=0o755, exist_ok=True)
         _replace(path, text, mode=0o755)
 
 
 def launchers(state: StateRoot) -> tuple[str, ...]:
     """The paths of the launchers that belong to a state."""
-    return (state.launcher, COMMAND) if state.path == DEFAULT_ROOT else (state.launcher,)
+    places = (os.path.dirname(state.launcher), *([COMMANDS] if state.path == DEFAULT_ROOT else []))
+    return tuple(f"{place}/{name}" for place in places for name in _DOORS)
 
 
 def recorded_interpreter(state: StateRoot) -> str:

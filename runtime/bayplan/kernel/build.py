@@ -26,7 +26,7 @@ _IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni
 
 class Plan(NamedTuple):
     """What `create` hands to the child. `joined` maps CLONE_NEW flags to descriptors; `sources` as in rootfs.populate.
-    `state` is what a hook is told, given the container's status."""
+    `state` is what a hook is told, given the container's status; without `keyring` the caller's session keyring stays."""
 
     config: Config
     rootfs: rootfs.Rootfs
@@ -37,6 +37,7 @@ class Plan(NamedTuple):
     seccomp: bytes
     trampoline: int
     state: HookState | None = None
+    keyring: bool = True
 
 
 class Entry(NamedTuple):
@@ -54,7 +55,7 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     """The first process of a container. Returns only by raising."""
     config = plan.config
     joined = _join_meanwhile(plan.cgroup)
-    _detach(config.process)
+    _detach(config.process, keyring=plan.keyring)
     with Step("joining namespaces"):
         namespaces.join(plan.joined)
     _name_host(config)
@@ -86,7 +87,7 @@ def enter(entry: Entry, wire: _socket.socket) -> None:
     """One more process of a running container. Returns only by raising."""
     if entry.cgroup:
         join(entry.cgroup)
-    _detach(entry.process)
+    _detach(entry.process, keyring=True)
     with Step("joining the container's namespaces"):
         namespaces.join(entry.joined)
     root = paths.open_root("/")
@@ -124,13 +125,15 @@ def _join_meanwhile(cgroup: Cgroup | None) -> Callable[[], None]:
     return wait
 
 
-def _detach(wanted: Process) -> None:
+def _detach(wanted: Process, *, keyring: bool) -> None:
     """Leave everything that was the caller's: session, signals, priority, keyring, mask."""
     os.umask(0)
     os.setsid()
     linux.reset_signals()
     _write_oom_score(wanted.oom_score_adj or 0)
     _reset_priority()
+    if not keyring:
+        return
     with Step("making a session keyring (kernel.keys.root_maxkeys bounds their number)"):
         try:
             linux.join_new_keyring()

@@ -70,6 +70,7 @@ def create(
     stdio: tuple[int, int, int] | None,
     seccomp: bytes = b"",
     hooks: Hooking | None = None,
+    keyring: bool = True,
 ) -> Created:
     """Clone the first process of a container; it builds everything that `config` says and then waits.
 
@@ -84,7 +85,7 @@ def create(
         joined = namespaces.open_joined(config.linux.namespaces, opened)
         program = trampoline.open_trampoline(init=config.init)
         opened.append(program)
-        plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, program, hooks.state if hooks else None)
+        plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, program, hooks.state if hooks else None, keyring)
         created = _clone(
             namespaces.clone_flags(config.linux.namespaces),
             lambda wire: build.build(plan, wire),

@@ -1,0 +1,111 @@
+"""A container's standard streams: ours as they are where it is detached, copied where we stay; a terminal's master for who asks for it."""
+
+from __future__ import annotations
+
+import _socket
+import os
+from contextlib import contextmanager, nullcontext
+
+from bayplan.errors import Invalid, Unavailable
+from bayplan.kernel import wire
+from bayplan.model.runtime import Config, Process
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import TypeAlias
+
+    from bayplan.cli.relay import Ends
+else:
+    import _signal  # without the enumerations of `signal`
+
+Stdio: TypeAlias = "tuple[int, int, int] | None"
+Chooser: TypeAlias = "Callable[[Config], Stdio]"
+_NAME = b"/dev/ptmx"  # what runc sends beside the descriptor; nobody reads it
+
+
+def passed(process: Process, socket_path: str, *, detached: bool) -> Stdio:
+    """Our own three streams, or None for a terminal, whose master `give` sends. Invalid where nobody would have the terminal."""
+    if process.terminal and detached and not socket_path:
+        raise Invalid("process.terminal: --console-socket must say who gets the terminal of a container that is left alone")
+    if socket_path and not process.terminal:
+        raise Invalid("--console-socket: the process has no terminal (process.terminal)")
+    return None if process.terminal else (0, 1, 2)
+
+
+def give(path: str, terminal: int) -> None:
+    """Send the master to the stream socket at `path`, and close ours."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        with short_path(path) as short:
+            sock.connect(short)
+        wire.send(sock, _NAME, terminal)
+    except OSError as error:
+        raise Unavailable(f"sending the terminal to the console socket {path}: {error.strerror}") from error
+    finally:
+        sock.close()
+        os.close(terminal)
+
+
+@contextmanager
+def short_path(path: str) -> Iterator[str]:
+    """A name for the socket `path` that is never too long (unix(7): 107 bytes)."""
+    parent, _, name = path.rpartition("/")
+    fd = os.open(parent or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
+
+
+class Streams:
+    """The streams of a process that we may stay with: it never has our own, which it could read back or type at (TIOCSTI)."""
+
+    def __init__(self) -> None:
+        self._ends: Ends | None = None
+
+    def open(self, process: Process, socket_path: str, *, detached: bool) -> Stdio:
+        """What the process gets; see `passed`."""
+        if detached or socket_path:
+            return passed(process, socket_path, detached=detached)
+        from bayplan.cli.relay import open_ends
+
+        self._ends = open_ends(attended=True, interactive=True, terminal=process.terminal)
+        return None if process.terminal else self._ends.inside
+
+    def attend(self, pid: int, pidfd: int, terminal: int) -> int:
+        """Copy both ways and pass signals on until our child `pid` has ended; its exit status, as a shell says it."""
+        from bayplan.cli.relay import Ends, Relay, set_size
+
+        ends = self._ends or Ends((-1, -1, -1))
+        ends.close_inside()
+        if terminal >= 0:
+            ends = Ends((-1, -1, -1), os.dup(terminal), terminal)
+        _pass_signals_on(pid, pidfd)
+        lent: AbstractContextManager[None] = nullcontext()
+        if terminal >= 0 and os.isatty(0):
+            from bayplan.cli.terminal import Terminal
+
+            lent = Terminal(0).raw(lambda rows, columns: set_size(terminal, rows, columns))
+        with lent:
+            status = Relay(ends, source=0).run(pid, pidfd)
+        return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def _pass_signals_on(pid: int, pidfd: int) -> None:
+    """Every signal that can be caught, to our child, which has not been reaped: its number is nobody else's."""
+    from bayplan.kernel.linux import pidfd_send_signal
+
+    def forward(number: int, _: object) -> None:
+        try:
+            if pidfd >= 0:
+                pidfd_send_signal(pidfd, number)
+            else:
+                os.kill(pid, number)
+        except ProcessLookupError:
+            return
+
+    for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "CONT", "TSTP"):
+        _signal.signal(getattr(_signal, f"SIG{name}"), forward)
