@@ -8,10 +8,10 @@ import errno
 import os
 
 from bayplan.errors import BayplanError, Invalid, NotFound
-from bayplan.kernel import linux, namespaces, paths, process, rootfs, users
+from bayplan.kernel import linux, namespaces, paths, process, rootfs, scheduling, users
 from bayplan.kernel.cgroups import Cgroup, join
 from bayplan.kernel.rootfs import Step
-from bayplan.kernel.wire import READY, await_continue, await_go, send
+from bayplan.kernel.wire import READY, await_continue, await_go, send, send_error
 from bayplan.model.runtime import Config, Hook, Process
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
 HookState: TypeAlias = "Callable[[str], bytes]"
-_F_DUPFD_CLOEXEC = 1030
 _IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 
 
@@ -35,25 +34,27 @@ class Plan(NamedTuple):
     cgroup: Cgroup | None
     stdio: tuple[int, int, int] | None
     seccomp: bytes
-    trampoline: int
     state: HookState | None = None
     keyring: bool = True
+    preserve_fds: int = 0
 
 
 class Entry(NamedTuple):
-    """What `enter` hands to the child."""
+    """What `enter` hands to the child. `personality` is the container's."""
 
     process: Process
     joined: dict[int, int]
     cgroup: Cgroup | None
     stdio: tuple[int, int, int] | None
     seccomp: bytes
-    trampoline: int
+    personality: str = ""
+    preserve_fds: int = 0
 
 
 def build(plan: Plan, wire: _socket.socket) -> None:
     """The first process of a container. Returns only by raising."""
     config = plan.config
+    label = _open_label(config.process)
     joined = _join_meanwhile(plan.cgroup)
     _detach(config.process, keyring=plan.keyring)
     with Step("joining namespaces"):
@@ -78,13 +79,15 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     for name, value in config.linux.sysctl:
         _write_sysctl(sysctls, name, value, config)
     wire = _await_release(wire, terminal)
-    if config.hooks and config.hooks.start_container:
-        _run_start_hooks(plan, config.hooks.start_container)
-    _finish(config.process, identity, stdio, wire, plan.seccomp, plan.trampoline)
+    launch = process.Launch(config.process, identity, plan.seccomp, wire.fileno(), config.init, plan.preserve_fds, label)
+    launch = launch._replace(personality=config.linux.personality)
+    _finish(launch, stdio, wire, plan if config.hooks and config.hooks.start_container else None)
 
 
 def enter(entry: Entry, wire: _socket.socket) -> None:
     """One more process of a running container. Returns only by raising."""
+    label = _open_label(entry.process)
+    scheduling.enter_initially(entry.process.cpu_affinity)
     if entry.cgroup:
         join(entry.cgroup)
     _detach(entry.process, keyring=True)
@@ -96,7 +99,16 @@ def enter(entry: Entry, wire: _socket.socket) -> None:
     terminal, stdio = _open_stdio(root, entry.process, entry.stdio, console=False)
     _change_directory(cwd, entry.process.cwd)
     wire = _await_release(wire, terminal)
-    _finish(entry.process, identity, stdio, wire, entry.seccomp, entry.trampoline)
+    launch = process.Launch(entry.process, identity, entry.seccomp, wire.fileno(), False, entry.preserve_fds, label)
+    _finish(launch._replace(personality=entry.personality, entering=True), stdio, wire, None)
+
+
+def _open_label(wanted: Process) -> Callable[[], None] | None:
+    if not wanted.apparmor_profile and not wanted.selinux_label:
+        return None
+    from bayplan.kernel import labels
+
+    return labels.open_labels(wanted)
 
 
 def _join_meanwhile(cgroup: Cgroup | None) -> Callable[[], None]:
@@ -223,35 +235,34 @@ def _run_create_hooks(plan: Plan, wire: _socket.socket) -> None:
     hooks.run(wanted.create_container, plan.state("creating"), moment="createContainer")
 
 
-def _run_start_hooks(plan: Plan, wanted: tuple[Hook, ...]) -> None:
+def _run_start_hooks(plan: Plan) -> None:
     from bayplan.kernel import hooks
 
-    assert plan.state, "who gives hooks gives what they are told"
-    hooks.run(wanted, plan.state("created"), moment="startContainer", execute=lambda hook: _execute_inside(hook, plan.trampoline))
+    wanted = plan.config.hooks
+    assert wanted and plan.state, "who gives hooks gives what they are told"
+    hooks.run(wanted.start_container, plan.state("created"), moment="startContainer", execute=_execute_inside)
 
 
-def _execute_inside(hook: Hook, trampoline: int) -> None:
+def _execute_inside(hook: Hook) -> None:
     """Become a hook that is the container's own program, by way of the trampoline (CVE-2019-5736). Returns only by raising."""
-    sink, program = linux.memfd("errno", 1), linux.fcntl(trampoline, _F_DUPFD_CLOEXEC, 10)
-    os.dup2(sink, process.WIRE)
-    os.dup2(program, process.TRAMPOLINE, inheritable=False)
-    linux.close_from(process.TRAMPOLINE + 1)
-    args = [os.fsencode(arg) for arg in (hook.path, *(hook.args or (hook.path,)))]
-    linux.execveat(process.TRAMPOLINE, args, [os.fsencode(entry) for entry in hook.env])
+    sink = linux.memfd("errno", 1)
+    process.close_all_but(3, sink)
+    process.execute(process.open_program(sink), hook.path, hook.args or (hook.path,), list(hook.env))
 
 
-def _finish(
-    wanted: Process,
-    identity: users.Identity,
-    stdio: tuple[int, int, int],
-    wire: _socket.socket,
-    seccomp: bytes,
-    trampoline: int,
-) -> None:
-    with Step("connecting the standard streams"):
-        process.set_stdio(stdio, terminal=wanted.terminal)
-        process.give_stdio(identity, terminal=wanted.terminal)
-    process.become(process.Launch(wanted, identity, seccomp, trampoline, wire.fileno()))
+def _finish(launch: process.Launch, stdio: tuple[int, int, int], wire: _socket.socket, plan: Plan | None) -> None:
+    """With a `plan`, its startContainer hooks come first. What goes wrong is told to whoever said go: it need not be our parent."""
+    try:
+        if plan:
+            _run_start_hooks(plan)
+        with Step("connecting the standard streams"):
+            process.set_stdio(stdio, terminal=launch.process.terminal)
+            process.give_stdio(launch.identity, terminal=launch.process.terminal)
+        process.become(launch)
+    except BaseException as error:
+        send_error(wire, error)
+    finally:
+        os._exit(127)
 
 
 def _open_sysctls() -> int:

@@ -8,19 +8,27 @@ import stat
 
 from bayplan.errors import Denied, Invalid, NotFound
 from bayplan.kernel import linux
+from bayplan.kernel.capabilities import drop_bounding, grant, set_capabilities
 from bayplan.kernel.rootfs import Step
+from bayplan.kernel.scheduling import schedule
+from bayplan.kernel.trampoline import open_trampoline
 from bayplan.kernel.users import Identity
-from bayplan.model.capabilities import NAMES, mask
 from bayplan.model.runtime import Process, Rlimit
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RLIMITS = (
     "RLIMIT_CPU RLIMIT_FSIZE RLIMIT_DATA RLIMIT_STACK RLIMIT_CORE RLIMIT_RSS RLIMIT_NPROC RLIMIT_NOFILE RLIMIT_MEMLOCK "
     "RLIMIT_AS RLIMIT_LOCKS RLIMIT_SIGPENDING RLIMIT_MSGQUEUE RLIMIT_NICE RLIMIT_RTPRIO RLIMIT_RTTIME"
 ).split()
-WIRE, TRAMPOLINE = 3, 4  # the descriptors that the trampoline's machine code knows
+_OF_MEMORY = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_STACK")  # a container's may be too low for this interpreter
+_INFINITY = (1 << 64) - 1
 _F_DUPFD_CLOEXEC, _TIOCSCTTY = 1030, 0x540E
+_PERSONALITIES = {"": 0, "LINUX": 0, "LINUX32": 8}
+_ASK = 0xFFFFFFFF
 
 
 class ProgramNotFound(NotFound):
@@ -36,13 +44,21 @@ class ProgramRefused(Denied):
 
 
 class Launch(NamedTuple):
-    """What `become` needs once no path of the host can be opened any more."""
+    """What `become` needs once no path of the host can be opened any more.
+
+    `wire` is a descriptor that says why a program was not executed, and closes when one is. `label` is of `labels.open_labels`.
+    The descriptors 3 to 2 + `preserve_fds` are the program's. `entering` is for a process that is executed in a running container.
+    """
 
     process: Process
     identity: Identity
     seccomp: bytes
-    trampoline: int
     wire: int
+    init: bool = False
+    preserve_fds: int = 0
+    label: Callable[[], None] | None = None
+    personality: str = ""
+    entering: bool = False
 
 
 def program_error(program: str, number: int) -> ProgramNotFound | ProgramRefused:
@@ -81,42 +97,106 @@ def give_stdio(identity: Identity, *, terminal: bool) -> None:
 
 
 def become(launch: Launch) -> None:
-    """Limits, user, groups, capabilities, filter; then the program. Returns only by raising.
+    """Labels, limits, user, groups, capabilities, filter; then the program. Returns only by raising.
 
-    Without no_new_privs the filter goes in while CAP_SYS_ADMIN is still there (seccomp(2)); with it, last.
+    Without no_new_privs the filter goes in while CAP_SYS_ADMIN is still there (seccomp(2)); with it, last: after it come
+    execveat, and the trampoline's fcntl and execve.
     """
     process, identity = launch.process, launch.identity
-    _close_all_but(launch.wire, launch.trampoline)
-    _limit(process.rlimits)
+    if launch.label:
+        launch.label()
+    close_all_but(3 + launch.preserve_fds, launch.wire)
+    _pass_on(launch.preserve_fds, launch.wire)
+    program = open_program(launch.wire, init=launch.init)
+    schedule(process, entering=launch.entering)
+    _set_personality(launch.personality)
+    limit(process.rlimits)
+    _become_user(launch)
+    env = environment(process, identity.home)
+    path = find_program(process.args[0] if process.args else "", env)
+    os.umask(process.user.umask)
+    limit_memory(process.rlimits)
+    if launch.seccomp and process.no_new_privileges:
+        _filter(launch.seccomp)
+    execute(program, path, process.args, env)
+
+
+def _become_user(launch: Launch) -> None:
+    process, identity = launch.process, launch.identity
+    sets = grant(process.capabilities)
     if process.no_new_privileges:
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     with Step("dropping capabilities from the bounding set"):
-        _drop_bounding(mask(process.capabilities.bounding))
+        drop_bounding(sets.bounding)
     if launch.seccomp and not process.no_new_privileges:
         _filter(launch.seccomp)
     with Step(f"becoming user {identity.uid}, group {identity.gid}"):
         linux.prctl(linux.PR_SET_KEEPCAPS, 1)
         linux.set_identity(identity.uid, identity.gid, identity.groups)
     with Step("setting capabilities"):
-        _set_capabilities(process)
-    if launch.seccomp and process.no_new_privileges:
-        _filter(launch.seccomp)
-    os.umask(process.user.umask)
-    _execute(launch)
+        set_capabilities(sets)
 
 
-def _close_all_but(wire: int, trampoline: int) -> None:
-    """What the caller had open would count against a limit of open files."""
-    low, high = sorted((wire, trampoline))
-    os.closerange(3, low)
-    os.closerange(low + 1, high)
-    linux.close_from(high + 1)
+def verify_preserved(count: int) -> None:
+    """Invalid unless the descriptors 3 to 2 + `count` are open.
+
+    To be called before anything else is opened: whatever has such a number later goes to the container (CVE-2024-21626).
+    """
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError as error:
+            raise Invalid(f"passing the descriptors 3 to {2 + count} on: descriptor {fd} is not open") from error
+
+
+def _pass_on(count: int, wire: int) -> None:
+    assert not 3 <= wire < 3 + count, "the descriptors were verified before the wire was opened"
+    for fd in range(3, 3 + count):
+        os.set_inheritable(fd, True)
+
+
+def _set_personality(name: str) -> None:
+    if name not in _PERSONALITIES:
+        raise Invalid(f"linux.personality.domain {name!r} is neither LINUX nor LINUX32")
+    with Step(f"setting linux.personality.domain to {name or 'LINUX'}"):
+        if linux.personality(_ASK) != _PERSONALITIES[name]:
+            linux.personality(_PERSONALITIES[name])
+
+
+def close_all_but(first: int, kept: int) -> None:
+    """Close every descriptor from `first` on but `kept`: what the caller had open would count against a limit of open files."""
+    os.closerange(first, kept)
+    linux.close_from(max(first, kept + 1))
+
+
+def open_program(wire: int, *, init: bool = False) -> int:
+    """A descriptor of the trampoline, which says on `wire` what the kernel has against the program that `execute` gives it."""
+    with Step("making the program that starts the container's (vm.memfd_noexec of 2 forbids it)"):
+        os.set_inheritable(wire, True)
+        return open_trampoline(init=init, wire=wire)
+
+
+def execute(trampoline: int, path: str, args: tuple[str, ...], env: list[str]) -> None:
+    """Become `path` by way of the trampoline of `open_program`. Returns only by raising."""
+    words = [os.fsencode(word) for word in (path, *args)]
+    try:
+        linux.execveat(trampoline, words, [os.fsencode(entry) for entry in env])
+    except OSError as error:
+        raise program_error(path, error.errno or 0) from error
 
 
 def environment(process: Process, home: str) -> list[str]:
-    """The process's environment, later entries winning, with HOME from the image's passwd if it has none."""
-    names = dict(entry.split("=", 1) for entry in process.env if "=" in entry)
-    names.setdefault("HOME", home)
+    """The process's environment, later entries winning, with HOME from the image's passwd if it has none.
+
+    Invalid for an entry that is not `NAME=value`.
+    """
+    names = {}
+    for entry in process.env:
+        name, equals, value = entry.partition("=")
+        if not name or not equals:
+            raise Invalid(f"process.env has {entry!r}, which is not NAME=value")
+        names[name] = value
+    names["HOME"] = names.get("HOME") or home
     return [f"{name}={value}" for name, value in names.items()]
 
 
@@ -142,58 +222,37 @@ def find_program(name: str, env: list[str]) -> str:
     raise ProgramNotFound(f"executing {name}: {where}")
 
 
-def _execute(launch: Launch) -> None:
-    env = environment(launch.process, launch.identity.home)
-    program = find_program(launch.process.args[0] if launch.process.args else "", env)
-    wire = linux.fcntl(launch.wire, _F_DUPFD_CLOEXEC, 10)
-    trampoline = linux.fcntl(launch.trampoline, _F_DUPFD_CLOEXEC, 10)
-    os.dup2(wire, WIRE)
-    os.dup2(trampoline, TRAMPOLINE, inheritable=False)
-    linux.close_from(TRAMPOLINE + 1)
-    args = [os.fsencode(arg) for arg in (program, *launch.process.args)]
-    linux.execveat(TRAMPOLINE, args, [os.fsencode(entry) for entry in env])
+def limit(rlimits: tuple[Rlimit, ...]) -> None:
+    """Set resource limits (setrlimit(2)), those of memory only as far as that needs privileges. Invalid names what is wrong with one."""
+    _check_limits(rlimits)
+    for rlimit in rlimits:
+        number, soft = _RLIMITS.index(rlimit.type), rlimit.soft
+        if rlimit.type in _OF_MEMORY:
+            soft, hard = linux.get_rlimit(number)
+            if rlimit.hard & _INFINITY <= hard & _INFINITY:
+                continue
+        most = ", and fs.nr_open bounds it" if rlimit.type == "RLIMIT_NOFILE" else ""
+        with Step(f"setting {rlimit.type} to {rlimit.soft}:{rlimit.hard} (raising it needs CAP_SYS_RESOURCE on the host{most})"):
+            linux.set_rlimit(number, soft, rlimit.hard)
 
 
-def _limit(rlimits: tuple[Rlimit, ...]) -> None:
+def limit_memory(rlimits: tuple[Rlimit, ...]) -> None:
+    """The rest of `limit`, right before the program is executed: nothing here needs much memory any more."""
+    for rlimit in rlimits:
+        if rlimit.type in _OF_MEMORY:
+            with Step(f"setting {rlimit.type} to {rlimit.soft}:{rlimit.hard}"):
+                linux.set_rlimit(_RLIMITS.index(rlimit.type), rlimit.soft, rlimit.hard)
+
+
+def _check_limits(rlimits: tuple[Rlimit, ...]) -> None:
+    types = [rlimit.type for rlimit in rlimits]
     for rlimit in rlimits:
         if rlimit.type not in _RLIMITS:
-            raise Invalid(f"resource limit {rlimit.type} is not known")
-        with Step(
-            f"setting {rlimit.type} to {rlimit.soft}:{rlimit.hard} (raising it needs CAP_SYS_RESOURCE on the host)"
-        ):
-            linux.set_rlimit(_RLIMITS.index(rlimit.type), rlimit.soft, rlimit.hard)
-
-
-def _drop_bounding(kept: int) -> None:
-    for number in range(64):
-        if kept >> number & 1:
-            continue
-        try:
-            linux.prctl(linux.PR_CAPBSET_DROP, number)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return  # beyond the kernel's last capability
-
-
-def _set_capabilities(process: Process) -> None:
-    sets = process.capabilities
-    have = available_capabilities()  # the bounding set has been cut to what was asked for and the caller had
-    linux.capset(mask(sets.effective) & have, mask(sets.permitted) & have, mask(sets.inheritable) & have)
-    linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_CLEAR_ALL)
-    for name in sets.ambient:
-        linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, NAMES.index(name))
-
-
-def available_capabilities() -> int:
-    """The capabilities in this process's own bounding set, as a mask: nobody can be given more ("all" means these)."""
-    available = 0
-    for number in range(len(NAMES)):
-        try:
-            available |= linux.prctl(linux.PR_CAPBSET_READ, number) << number
-        except OSError:
-            break  # beyond the kernel's last capability
-    return available
+            raise Invalid(f"process.rlimits: {rlimit.type!r} is none of {', '.join(_RLIMITS)}")
+        if types.count(rlimit.type) > 1:  # config.md: "the runtime MUST generate an error"
+            raise Invalid(f"process.rlimits has {rlimit.type} more than once")
+        if rlimit.soft & _INFINITY > rlimit.hard & _INFINITY:
+            raise Invalid(f"process.rlimits: the soft limit of {rlimit.type}, {rlimit.soft}, is above the hard one, {rlimit.hard}")
 
 
 def _filter(program: bytes) -> None:

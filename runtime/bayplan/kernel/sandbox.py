@@ -20,7 +20,7 @@ import os
 import struct
 
 from bayplan.errors import BayplanError
-from bayplan.kernel import build, linux, mounts, namespaces, process, trampoline
+from bayplan.kernel import build, linux, mounts, namespaces, process
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.kernel.pids import open_pidfd
 from bayplan.kernel.rootfs import Rootfs, Step
@@ -71,21 +71,23 @@ def create(
     seccomp: bytes = b"",
     hooks: Hooking | None = None,
     keyring: bool = True,
+    preserve_fds: int = 0,
 ) -> Created:
     """Clone the first process of a container; it builds everything that `config` says and then waits.
 
     `stdio` are three descriptors, or None where `config.process.terminal` gives it a terminal of its own. `seccomp` is
-    the filter as `seccomp.filter_bytes` made it. The network namespace exists on return (`/proc/PID/ns/net`).
+    the filter as `seccomp.filter_bytes` made it. The network namespace exists on return (`/proc/PID/ns/net`). The descriptors
+    3 to 2 + `preserve_fds` are the program's, too; Invalid if one is not open.
     Raises NotFound for a bind source or a namespace that is absent, Kernel for a clone refused; all else `start` raises.
     """
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    process.verify_preserved(preserve_fds)
     opened: list[int] = []
     try:
         sources = _open_sources(config, opened)
         joined = namespaces.open_joined(config.linux.namespaces, opened)
-        program = trampoline.open_trampoline(init=config.init)
-        opened.append(program)
-        plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, program, hooks.state if hooks else None, keyring)
+        state = hooks.state if hooks else None
+        plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, state, keyring, preserve_fds)
         created = _clone(
             namespaces.clone_flags(config.linux.namespaces),
             lambda wire: build.build(plan, wire),
@@ -107,18 +109,20 @@ def enter(
     cgroup: Cgroup | None,
     stdio: tuple[int, int, int] | None,
     seccomp: bytes = b"",
+    personality: str = "",
+    preserve_fds: int = 0,
 ) -> Created:
     """Clone a process into the namespaces and cgroups of the running process `pid`; it waits like one of `create`.
 
-    With `pidfd`, that the namespaces opened are those of the very process is verified. NotFound if it has ended.
+    With `pidfd`, that the namespaces opened are those of the very process is verified. NotFound if it has ended. `personality` is the
+    container's, the descriptors 3 to 2 + `preserve_fds` are the program's.
     """
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    process.verify_preserved(preserve_fds)
     opened: list[int] = []
     try:
         joined = namespaces.open_all(pid, pidfd, opened)
-        program = trampoline.open_trampoline(init=False)
-        opened.append(program)
-        entry = build.Entry(wanted, joined, cgroup, stdio, seccomp, program)
+        entry = build.Entry(wanted, joined, cgroup, stdio, seccomp, personality, preserve_fds)
         return _clone(
             0,
             lambda wire: build.enter(entry, wire),
