@@ -1,212 +1,266 @@
-"""The OCI runtime-spec 1.2 `config.json`, read: bundle_document.py is the way back."""
+"""The OCI runtime-spec 1.2 `config.json`, read: bundle_document.py is the way back.
+
+What the specification refuses is Invalid here, and what runc's specconv and validator refuse beyond it. What depends on the
+host (paths that exist, controllers, modules for labels) is left to those who apply it.
+"""
 
 from __future__ import annotations
 
-from bayplan.errors import Invalid
+from bayplan.model import bundle_linux, bundle_resources
+from bayplan.model.fields import INT32, UINT32, UINT64, Fields, shown
 from bayplan.model.runtime import (
+    HOOK_NAMES,
     INIT_ANNOTATION,
-    NAMESPACE_TYPES,
     SECCOMP_ANNOTATION,
     USER_ANNOTATION,
     Capabilities,
     Config,
-    Device,
-    DeviceRule,
-    Linux,
+    CpuAffinity,
+    Hook,
+    Hooks,
+    IoPriority,
     Mount,
-    Namespace,
     Process,
     Resources,
     Rlimit,
     Root,
-    Seccomp,
-    SyscallRule,
+    Scheduler,
     User,
 )
 from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any, TypeAlias
+    from collections.abc import Mapping
 
-_UINT64 = 1 << 64
-Document: TypeAlias = "Mapping[str, Any]"
+RLIMITS = frozenset(
+    f"RLIMIT_{name}"
+    for name in "AS CORE CPU DATA FSIZE LOCKS MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK".split()
+)
+POLICIES = tuple(f"SCHED_{name}" for name in ("OTHER", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE"))
+SCHEDULER_FLAGS = tuple(
+    f"SCHED_FLAG_{name}" for name in "RESET_ON_FORK RECLAIM DL_OVERRUN KEEP_POLICY KEEP_PARAMS UTIL_CLAMP_MIN UTIL_CLAMP_MAX".split()
+)
+IO_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")
+_IDS = range(UINT32.stop - 1)  # the last one is -1, which is nobody and means "unchanged" to setuid(2)
+_CONSOLE = range(1 << 16)  # TIOCSWINSZ(2const)
+_NUMBER_LIST = set("0123456789,- ")
+_CAPABILITY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789")
 
 
 def parse_config(document: object) -> Config:
-    """The way back from `config_document`, and from another tool's bundle.
+    """The whole of a config.json, from this program's `config_document` or another tool.
 
-    Unknown members are ignored, as the specification demands; a wrong type or a missing member is Invalid.
+    Invalid says which member is wrong, as a path. Unknown members are ignored, as the specification demands.
     """
-    given: Any = document
-    try:
-        return _parse_config(given)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Invalid(f"reading config.json: {type(error).__name__}: {error}") from error
-
-
-def _parse_config(document: Document) -> Config:
-    annotations = {str(k): str(v) for k, v in (document.get("annotations") or {}).items()}
+    given = Fields(document, reading="reading config.json")
+    given.need("ociVersion", "process", "root")
+    _check_version(given)
+    annotations = dict(given.pairs("annotations"))
     user = annotations.pop(USER_ANNOTATION, "").split("\n")
     init = annotations.pop(INIT_ANNOTATION, "") == "true"
     builtin = annotations.pop(SECCOMP_ANNOTATION, "") == "default"
-    process = parse_process(document["process"])
-    process = process._replace(user=process.user._replace(username=user[0], additional_groups=tuple(user[1:])))
-    root = document["root"]
-    return Config(
-        process=process,
-        root=Root(_text(root["path"]), bool(root.get("readonly"))),
-        hostname=_text(document.get("hostname") or ""),
-        domainname=_text(document.get("domainname") or ""),
-        mounts=tuple(_parse_mount(mount) for mount in document.get("mounts") or ()),
-        linux=_parse_linux(document.get("linux") or {}, builtin),
+    process = _read_process(given.inside("process"))
+    config = Config(
+        process=process._replace(user=process.user._replace(username=user[0], additional_groups=tuple(user[1:]))),
+        root=_read_root(given.inside("root")),
+        hostname=given.text("hostname"),
+        domainname=given.text("domainname"),
+        mounts=tuple(_read_mount(mount) for mount in given.objects("mounts")),
+        linux=bundle_linux.read_linux(given.inside("linux"), builtin=builtin),
         annotations=tuple(annotations.items()),
         init=init,
+        hooks=_read_hooks(given.inside("hooks")),
     )
+    _check_namespaces(given, config)
+    return config
 
 
-def parse_process(document: Document) -> Process:
-    """A `process` object of the specification; raises KeyError, TypeError or ValueError where it is none."""
-    user, size = document.get("user") or {}, document.get("consoleSize")
+def parse_process(document: object, *, reading: str = "reading process.json") -> Process:
+    """A `process` object on its own, which is what `exec --process` takes; Invalid as for `parse_config`, after `reading`."""
+    return _read_process(Fields(document, reading=reading))
+
+
+def parse_resources(document: object, *, reading: str = "reading the resources") -> Resources:
+    """A `linux.resources` object on its own, which is what `update --resources` takes; Invalid as for `parse_config`."""
+    return bundle_resources.read_resources(Fields(document, reading=reading))
+
+
+def _check_version(given: Fields) -> None:
+    version = given.text("ociVersion")
+    numbers = version.split("-")[0].split("+")[0].split(".")
+    if len(numbers) != 3 or not all(number.isascii() and number.isdecimal() for number in numbers):
+        raise given.wrong("ociVersion", f"{shown(version)} is not a version such as 1.2.0")
+    if numbers[0] != "1":
+        raise given.wrong("ociVersion", f"{shown(version)} is of another major version than 1, which is understood here")
+
+
+def _check_namespaces(given: Fields, config: Config) -> None:
+    """What acts on a namespace needs one that is not the host's."""
+    linux, there = config.linux, {namespace.type: namespace.path for namespace in config.linux.namespaces}
+    needed: Mapping[str, tuple[str, object]] = {
+        "hostname": ("uts", config.hostname),
+        "domainname": ("uts", config.domainname),
+        "linux.maskedPaths": ("mount", linux.masked_paths),
+        "linux.readonlyPaths": ("mount", linux.readonly_paths),
+        "linux.uidMappings": ("user", linux.uid_mappings),
+        "linux.gidMappings": ("user", linux.gid_mappings),
+        "linux.timeOffsets": ("time", linux.time_offsets),
+    }
+    for path, (kind, value) in needed.items():
+        if value and kind not in there:
+            raise given.wrong(path, f"it needs a namespace of type {kind}, which is not in linux.namespaces")
+    for name, mappings in (("uidMappings", linux.uid_mappings), ("gidMappings", linux.gid_mappings)):
+        if there.get("user") == "" and not mappings:
+            raise given.wrong(f"linux.{name}", "it is missing, and a new user namespace needs it")
+    if there.get("time") and linux.time_offsets:
+        raise given.wrong("linux.timeOffsets", "the namespace to join has offsets of its own")
+
+
+def _read_root(root: Fields) -> Root:
+    root.need("path")
+    return Root(root.text("path"), root.flag("readonly"))
+
+
+def _read_process(process: Fields) -> Process:
+    process.need("cwd", "args")
+    args, cwd = process.texts("args"), process.text("cwd")
+    if not args or not args[0]:
+        raise process.wrong("args[0]" if args else "args", "it is empty")
+    if not cwd.startswith("/"):
+        raise process.wrong("cwd", f"{shown(cwd)} is not absolute")
+    terminal, size = process.flag("terminal"), _read_console_size(process)
     return Process(
-        args=_texts(document["args"]),
-        env=_texts(document.get("env")),
-        cwd=_text(document.get("cwd", "/")),
-        user=User(
-            _natural(user.get("uid", 0)),
-            _natural(user.get("gid", 0)),
-            tuple(_natural(gid) for gid in user.get("additionalGids") or ()),
-            umask=_natural(user.get("umask", 0o022)),
-        ),
-        terminal=bool(document.get("terminal")),
-        console_size=(_natural(size["height"]), _natural(size["width"])) if size else None,
-        capabilities=Capabilities(**{name: _texts((document.get("capabilities") or {}).get(name)) for name in Capabilities._fields}),
-        rlimits=tuple(Rlimit(_text(r["type"]), _limit(r["soft"]), _limit(r["hard"])) for r in document.get("rlimits") or ()),
-        no_new_privileges=bool(document.get("noNewPrivileges")),
-        oom_score_adj=_optional(document.get("oomScoreAdj")),
-        apparmor_profile=_text(document.get("apparmorProfile") or ""),
+        args=args,
+        env=_read_env(process),
+        cwd=cwd,
+        user=_read_user(process.inside("user")),
+        terminal=terminal,
+        console_size=size if terminal else None,
+        capabilities=_read_capabilities(process.inside("capabilities")),
+        rlimits=_read_rlimits(process),
+        no_new_privileges=process.flag("noNewPrivileges"),
+        oom_score_adj=process.number("oomScoreAdj", range(-1000, 1001)),
+        apparmor_profile=process.text("apparmorProfile"),
+        selinux_label=process.text("selinuxLabel"),
+        scheduler=_read_scheduler(process.inside("scheduler")) if process.has("scheduler") else None,
+        io_priority=_read_io_priority(process.inside("ioPriority")) if process.has("ioPriority") else None,
+        cpu_affinity=_read_affinity(process.inside("execCPUAffinity")) if process.has("execCPUAffinity") else None,
     )
 
 
-def _parse_mount(mount: Document) -> Mount:
-    return Mount(
-        _text(mount["destination"]),
-        _text(mount.get("type") or "bind"),
-        _text(mount.get("source") or ""),
-        _texts(mount.get("options")),
+def _read_env(given: Fields) -> tuple[str, ...]:
+    entries = given.texts("env")
+    for index, entry in enumerate(entries):
+        if entry.find("=") < 1:
+            raise given.wrong(f"env[{index}]", f"{shown(entry)} is not NAME=value")
+    return entries
+
+
+def _read_user(user: Fields) -> User:
+    return User(
+        user.whole("uid", _IDS),
+        user.whole("gid", _IDS),
+        user.numbers("additionalGids", _IDS),
+        umask=user.whole("umask", range(0o1000), default=0o022),
     )
 
 
-def _parse_linux(linux: Document, builtin: bool) -> Linux:
-    custom = linux.get("seccomp")
-    return Linux(
-        namespaces=tuple(_parse_namespace(n) for n in linux.get("namespaces") or ()),
-        devices=tuple(_parse_device(d) for d in linux.get("devices") or ()),
-        resources=parse_resources(linux.get("resources") or {}),
-        cgroups_path=_text(linux.get("cgroupsPath") or ""),
-        rootfs_propagation=_text(linux.get("rootfsPropagation") or "private"),
-        seccomp=Seccomp() if builtin else parse_seccomp(custom) if custom else None,
-        sysctl=tuple((_text(k), _text(v)) for k, v in (linux.get("sysctl") or {}).items()),
-        masked_paths=_texts(linux.get("maskedPaths")),
-        readonly_paths=_texts(linux.get("readonlyPaths")),
-    )
-
-
-def _parse_namespace(document: Document) -> Namespace:
-    if document["type"] not in NAMESPACE_TYPES:
-        raise ValueError(f"namespace type {document['type']!r} is not known")
-    return Namespace(document["type"], _text(document.get("path") or ""))
-
-
-def _parse_device(document: Document) -> Device:
-    return Device(
-        _text(document["path"]),
-        _text(document["type"]),
-        _natural(document.get("major", 0)),
-        _natural(document.get("minor", 0)),
-        _natural(document.get("fileMode", 0o666)),
-        _natural(document.get("uid", 0)),
-        _natural(document.get("gid", 0)),
-    )
-
-
-def parse_resources(document: Document) -> Resources:
-    """A `linux.resources` object; raises KeyError, TypeError or ValueError where it is none."""
-    memory, cpu = document.get("memory") or {}, document.get("cpu") or {}
-    return Resources(
-        memory_limit=_optional(memory.get("limit")),
-        memory_reservation=_optional(memory.get("reservation")),
-        memory_swap=_optional(memory.get("swap")),
-        memory_swappiness=_optional(memory.get("swappiness")),
-        oom_kill_disable=bool(memory.get("disableOOMKiller")),
-        cpu_shares=_optional(cpu.get("shares")),
-        cpu_quota=_optional(cpu.get("quota")),
-        cpu_period=_optional(cpu.get("period")),
-        cpuset_cpus=_text(cpu.get("cpus") or ""),
-        cpuset_mems=_text(cpu.get("mems") or ""),
-        pids_limit=_optional((document.get("pids") or {}).get("limit")),
-        devices=tuple(_parse_rule(rule) for rule in document.get("devices") or ()),
-    )
-
-
-def _parse_rule(document: Document) -> DeviceRule:
-    return DeviceRule(
-        bool(document["allow"]),
-        _text(document.get("type") or "a"),
-        _optional(document.get("major")),
-        _optional(document.get("minor")),
-        _text(document.get("access") or "rwm"),
-    )
-
-
-def parse_seccomp(document: Document) -> Seccomp:
-    """A `linux.seccomp` object; raises KeyError, TypeError or ValueError where it is none."""
-    return Seccomp(
-        "custom",
-        _text(document["defaultAction"]),
-        _optional(document.get("defaultErrnoRet")),
-        _texts(document.get("architectures")),
-        tuple(_parse_syscall(rule) for rule in document.get("syscalls") or ()),
-    )
-
-
-def _parse_syscall(rule: Document) -> SyscallRule:
-    args = tuple(
-        (_natural(arg["index"]), _natural(arg["value"]), _natural(arg.get("valueTwo", 0)), _text(arg["op"]))
-        for arg in rule.get("args") or ()
-    )
-    return SyscallRule(_texts(rule["names"]), _text(rule["action"]), _optional(rule.get("errnoRet")), args)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a string was expected, not {value!r}")
-    if "\0" in value:
-        raise ValueError(f"{value!r} contains a null character")
-    return value
-
-
-def _texts(values: Sequence[object] | None) -> tuple[str, ...]:
-    if isinstance(values, str):
-        raise TypeError(f"a list was expected, not {values!r}")
-    return tuple(_text(value) for value in values or ())
-
-
-def _optional(value: object) -> int | None:
-    if value is None:
+def _read_console_size(process: Fields) -> tuple[int, int] | None:
+    if not process.has("consoleSize"):
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"a whole number was expected, not {value!r}")
-    return value
+    size = process.inside("consoleSize")
+    size.need("height", "width")
+    return size.whole("height", _CONSOLE), size.whole("width", _CONSOLE)
 
 
-def _natural(value: object) -> int:
-    number = _optional(value)
-    if number is None or number < 0:
-        raise ValueError(f"a number from 0 was expected, not {value!r}")
-    return number
+def _read_capabilities(sets: Fields) -> Capabilities:
+    return Capabilities(*(_read_capability_names(sets, name) for name in Capabilities._fields))
 
 
-def _limit(value: object) -> int:
-    # the specification's "unlimited" is RLIM_INFINITY, all 64 bits set
-    return -1 if value == _UINT64 - 1 else _natural(value)
+def _read_capability_names(sets: Fields, kind: str) -> tuple[str, ...]:
+    names = sets.texts(kind)
+    for index, name in enumerate(names):
+        if not name.startswith("CAP_") or not _CAPABILITY.issuperset(name[4:] or "-"):
+            raise sets.wrong(f"{kind}[{index}]", f"{shown(name)} is not the name of a capability, such as CAP_CHOWN")
+    return names
+
+
+def _read_rlimits(process: Fields) -> tuple[Rlimit, ...]:
+    rlimits: dict[str, Rlimit] = {}
+    for rlimit in process.objects("rlimits"):
+        rlimit.need("type", "soft", "hard")
+        kind, soft, hard = rlimit.choice("type", RLIMITS), rlimit.whole("soft", UINT64), rlimit.whole("hard", UINT64)
+        if kind in rlimits:
+            raise rlimit.wrong("type", f"{kind} is there twice")
+        if soft > hard:
+            raise rlimit.wrong("soft", f"{soft} is above the hard limit, {hard}")
+        rlimits[kind] = Rlimit(kind, _limit(soft), _limit(hard))
+    return tuple(rlimits.values())
+
+
+def _limit(value: int) -> int:
+    return -1 if value == UINT64.stop - 1 else value  # RLIM_INFINITY is all bits set
+
+
+def _read_scheduler(given: Fields) -> Scheduler:
+    given.need("policy")
+    wanted = Scheduler(
+        given.choice("policy", POLICIES),
+        given.whole("nice", range(-20, 20)),
+        given.whole("priority", INT32),
+        given.choices("flags", SCHEDULER_FLAGS),
+        given.whole("runtime", UINT64),
+        given.whole("deadline", UINT64),
+        given.whole("period", UINT64),
+    )
+    if wanted.priority and wanted.policy not in ("SCHED_FIFO", "SCHED_RR"):
+        raise given.wrong("priority", f"{wanted.policy} has none; SCHED_FIFO and SCHED_RR have")
+    for name in ("runtime", "deadline", "period"):
+        if getattr(wanted, name) and wanted.policy != "SCHED_DEADLINE":
+            raise given.wrong(name, f"{wanted.policy} has none; SCHED_DEADLINE has")
+    return wanted
+
+
+def _read_io_priority(given: Fields) -> IoPriority:
+    given.need("class")
+    return IoPriority(given.choice("class", IO_CLASSES), given.whole("priority", range(8)))
+
+
+def _read_affinity(given: Fields) -> CpuAffinity:
+    for name in ("initial", "final"):
+        if not _NUMBER_LIST.issuperset(given.text(name)):
+            raise given.wrong(name, f"{shown(given.text(name))} is not a list of processors such as 0-3,7")
+    return CpuAffinity(given.text("initial"), given.text("final"))
+
+
+def _read_mount(mount: Fields) -> Mount:
+    mount.need("destination")
+    options, source, destination = mount.texts("options"), mount.text("source"), mount.text("destination")
+    kind = mount.text("type")
+    if "bind" in options or "rbind" in options:
+        kind = "bind"
+    if not kind:
+        raise mount.wrong("type", "it is missing, and the options have neither bind nor rbind")
+    if kind == "bind":
+        mount.need("source")
+    users, groups = bundle_linux.read_mappings(mount, "uidMappings"), bundle_linux.read_mappings(mount, "gidMappings")
+    if bool(users) != bool(groups):
+        raise mount.wrong("gidMappings" if users else "uidMappings", "it is missing, while the other ids are mapped")
+    if users and kind != "bind":
+        raise mount.wrong("uidMappings", "ids can be mapped for a bind mount only")
+    # a relative destination is deprecated, and begins at / (config.md, "Mounts")
+    absolute = destination if destination.startswith("/") else f"/{destination}"
+    return Mount(absolute, kind, source, options, uid_mappings=users, gid_mappings=groups)
+
+
+def _read_hooks(given: Fields) -> Hooks | None:
+    hooks = Hooks(*(tuple(_read_hook(hook) for hook in given.objects(moment)) for moment in HOOK_NAMES))
+    return hooks if any(hooks) else None
+
+
+def _read_hook(hook: Fields) -> Hook:
+    hook.need("path")
+    path = hook.text("path")
+    if not path.startswith("/"):
+        raise hook.wrong("path", f"{shown(path)} is not absolute")
+    return Hook(path, hook.texts("args"), _read_env(hook), hook.number("timeout", range(1, 1 << 31)))

@@ -3,10 +3,10 @@
 `Config` is the whole document; bundle_document.py writes its JSON form, bundle_parser.py reads it. Names are the
 specification's, in snake case. What the specification nests and we never vary alone is flat here (`Resources`).
 
-Two things go beyond the specification, both as annotations, which it reserves for that:
+Three things go beyond the specification, all as annotations, which it reserves for that:
 `bayplan.user` is a user and group as an image's config spells them ("app", "1000:staff"), resolved
 inside the root file system when the process starts; `bayplan.seccomp` is "default" where our own
-table is meant. `bayplan.init` and `bayplan.profile`-like settings of the engine are not ours to know.
+table is meant; `bayplan.init` is "true" where a process of ours is to be number 1.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ OCI_VERSION = "1.2.0"
 USER_ANNOTATION = "bayplan.user"
 INIT_ANNOTATION = "bayplan.init"
 SECCOMP_ANNOTATION = "bayplan.seccomp"
+HOOK_NAMES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")  # as Hooks has them
 NAMESPACE_TYPES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 
 
