@@ -247,7 +247,7 @@ def test_the_user_comes_from_the_images_own_files(box: Box) -> None:
     (box.layer / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n")
     (box.layer / "etc" / "group").write_text("audio:x:29:app\nstaff:x:50:\n")
     assert box.sh("id; echo $HOME", user=User(username="app")).split("\n")[:2] == [
-        "uid=1000(app) gid=1001 groups=29(audio)",
+        "uid=1000(app) gid=1001 groups=29(audio),1001",
         "/home/app",
     ], "by name"
     assert "uid=7 gid=50(staff)" in box.sh("id", user=User(username="7:staff")), "number and group name"

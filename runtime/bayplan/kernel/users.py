@@ -51,7 +51,10 @@ def read_small(root: int, path: str) -> str:
 def resolve(user: User, passwd: str, group: str) -> Identity:
     """The pure part of `identify`, over the two files' texts.
 
-    With a group given, the supplementary groups are those of the files only if no group was given, as Docker has it.
+    What looks like a number is one, whoever has it for a name in the files (CVE-2016-3697). A `username` has its group among the
+    supplementary ones too, as after a login, so that no other group as the process's own takes away what denies it something
+    (CVE-2022-36109); the rest are those of the files, if no group was given, and those asked for. Without one the groups are
+    exactly `additional_gids` and `additional_groups`.
     """
     if not user.username:
         extra = (*user.additional_gids, *(_group(name, group) for name in user.additional_groups))
@@ -65,13 +68,13 @@ def resolve(user: User, passwd: str, group: str) -> Identity:
     gid = _group(group_name, group) if group_name else gid
     member_of = () if group_name else tuple(_memberships(login, group))
     extra = (*user.additional_gids, *(_group(name, group) for name in user.additional_groups))
-    return Identity(uid, gid, _unique((*member_of, *extra)), home)
+    return Identity(uid, gid, _unique((gid, *member_of, *extra)), home)
 
 
 def _account(name: str, passwd: str) -> tuple[int, int, str, str]:
     number = _number(name)
     for fields in _records(passwd, 7):
-        if fields[0] == name or (number is not None and fields[2] == str(number)):
+        if fields[0] == name if number is None else fields[2] == str(number):
             return _field(fields[2], passwd), _field(fields[3], passwd), fields[5] or "/", fields[0]
     if number is None:
         raise NotFound(f"user {name!r} is not in the image's /etc/passwd; give its number or another name")
@@ -80,12 +83,12 @@ def _account(name: str, passwd: str) -> tuple[int, int, str, str]:
 
 def _group(name: str, group: str) -> int:
     number = _number(name)
+    if number is not None:
+        return number
     for fields in _records(group, 4):
         if fields[0] == name:
             return _field(fields[2], group)
-    if number is None:
-        raise NotFound(f"group {name!r} is not in the image's /etc/group; give its number or another name")
-    return number
+    raise NotFound(f"group {name!r} is not in the image's /etc/group; give its number or another name")
 
 
 def _memberships(login: str, group: str) -> list[int]:
