@@ -143,6 +143,7 @@ def _detach(wanted: Process, *, keyring: bool) -> None:
     os.setsid()
     linux.reset_signals()
     _write_oom_score(wanted.oom_score_adj or 0)
+    _reset_core_filter()
     _reset_priority()
     if not keyring:
         return
@@ -159,6 +160,16 @@ def _reset_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     except PermissionError:
         return  # the caller was niced, and only CAP_SYS_NICE takes that back
+
+
+def _reset_core_filter() -> None:
+    """What a core has of a process's memory is inherited even by what it executes (core(5))."""
+    try:
+        fd = os.open("/proc/self/coredump_filter", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a kernel that dumps no cores
+        return
+    os.write(fd, b"0x33")
+    os.close(fd)
 
 
 def _write_oom_score(score: int) -> None:
