@@ -10,11 +10,19 @@ import pytest
 from sandbox_lab import DEVICE_RULES, STATE, Box, Limited, close_pidfd, compile_c, end, run_in
 
 from bayplan.errors import Invalid, Kernel, Unavailable
-from bayplan.kernel import cgroups, device_filter, linux
+from bayplan.kernel import accounting, cgroups, device_filter, linux
 from bayplan.model.runtime import DeviceRule, Resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for control groups")
-LIMITS = Resources(64 << 20, None, 64 << 20, None, False, 512, 50000, 100000, "", "", 20, DEVICE_RULES)
+LIMITS = Resources(
+    memory_limit=64 << 20,
+    memory_swap=64 << 20,
+    cpu_shares=512,
+    cpu_quota=50000,
+    cpu_period=100000,
+    pids_limit=20,
+    devices=DEVICE_RULES,
+)
 
 
 @pytest.fixture
@@ -64,10 +72,10 @@ def test_a_memory_limit_kills_the_hog_and_counts_it(box: Box) -> None:
 def test_usage_is_measured(box: Box) -> None:
     with Limited(LIMITS) as cgroup:
         started = box.background("sleep", "60", cgroup=cgroup)
-        usage = cgroups.usage(cgroup)
+        used = accounting.read(cgroup)
         end(started)
-    assert usage.pids == 1 and usage.memory_limit == 64 << 20, "tasks and the limit"
-    assert usage.memory and usage.cpu_nanoseconds is not None, "memory and processor time"
+    assert used.pids == (1, 20) and used.memory.usage.limit == 64 << 20, "tasks and the limits"
+    assert used.memory.in_use and used.cpu.usage, "memory and processor time"
 
 
 def test_limits_change_on_a_live_container_without_a_new_process(box: Box) -> None:

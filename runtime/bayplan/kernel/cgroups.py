@@ -12,8 +12,9 @@ import os
 import time
 
 from bayplan.errors import Kernel, Unavailable
-from bayplan.kernel import limits, linux
-from bayplan.model.runtime import DeviceRule, Resources
+from bayplan.kernel import limiting, limits, linux
+from bayplan.kernel.cgroup_files import read, write
+from bayplan.model.runtime import Resources
 from bayplan.model.value import NamedTuple
 
 ROOT = "/sys/fs/cgroup"
@@ -36,15 +37,6 @@ class Host(NamedTuple):
     mounts: tuple[tuple[str, str], ...]
 
 
-class Usage(NamedTuple):
-    """Bytes (page cache that could be dropped not counted), nanoseconds, tasks; None where nothing counts it."""
-
-    memory: int | None
-    memory_limit: int | None
-    cpu_nanoseconds: int | None
-    pids: int | None
-
-
 def observe_host(root: str = ROOT) -> Host:
     """What is mounted at `root`. Unavailable if nothing is."""
     try:
@@ -65,21 +57,32 @@ def observe_host(root: str = ROOT) -> Host:
     return Host(1, tuple(mounts))
 
 
-def create(host: Host, name: str, resources: Resources, *, base: str = "") -> Cgroup:
-    """Make the cgroup `name` (or find it) with `resources` as its limits, on version 2 beneath `base` if given.
+def create(host: Host, name: str, resources: Resources, *, base: str = "", leaf: str = "container", also: tuple[str, ...] = ()) -> Cgroup:
+    """Make the cgroup `name` (or find it) with `resources` as its limits. On version 2 the directory `base`, if given, stands for
+    `name`, and the processes live in its `leaf`; with "" in itself. `also` are hierarchies of version 1 to be in where the host has
+    them, such as "freezer".
 
-    Unavailable names a controller that a limit needs and the host lacks; Kernel a value that the kernel refuses.
+    Invalid for what no kernel takes; Unavailable names the field, and what this host lacks for it; Kernel a value that the kernel
+    refuses. Directories that were made stay.
     """
     limits.check(resources)
+    settings = _settings(host, resources)
     if host.version == 2:
-        parent = base or f"{ROOT}/{name}"
-        _make_v2(parent, host.mounts[0][1])
-        cgroup = Cgroup(2, (("", f"{parent}/container"),))
-        os.makedirs(cgroup.directories[0][1], exist_ok=True)
+        cgroup = Cgroup(2, (("", _leaf(host, name, base, leaf)),))
+        _make_v2(host, cgroup, settings)
     else:
-        cgroup = Cgroup(1, tuple(_make_v1(host, name, resources)))
-    _limit(cgroup, resources)
+        cgroup = Cgroup(1, tuple(_make_v1(host, name, settings, also)))
+    limiting.apply(cgroup, settings, resources)
     return cgroup
+
+
+def _settings(host: Host, resources: Resources) -> list[limits.Setting]:
+    return limits.settings_v2(resources) if host.version == 2 else limits.settings_v1(resources)
+
+
+def _leaf(host: Host, name: str, base: str, leaf: str) -> str:
+    directory = base or f"{host.mounts[0][1]}/{name.strip('/')}"
+    return f"{directory}/{leaf}" if leaf else directory
 
 
 def prepare(host: Host, name: str) -> None:
@@ -92,11 +95,12 @@ def prepare(host: Host, name: str) -> None:
         raise Kernel("making the container's cgroup", error) from error
 
 
-def find(host: Host, name: str, *, base: str = "") -> Cgroup | None:
+def find(host: Host, name: str, *, base: str = "", leaf: str = "container") -> Cgroup | None:
     """The cgroup that `create` made, or on version 1 `prepare`, if any of it is there."""
     if host.version == 2:
-        leaf = f"{base or ROOT + '/' + name}/container"
-        return Cgroup(2, (("", leaf),)) if os.path.isdir(leaf) else None
+        directory = _leaf(host, name, base, leaf)
+        return Cgroup(2, (("", directory),)) if os.path.isdir(directory) else None
+    name = name.strip("/")
     there = tuple((c, f"{point}/{name}") for c, point in host.mounts if os.path.isdir(f"{point}/{name}"))
     return Cgroup(1, there) if there else None
 
@@ -115,9 +119,22 @@ def names(host: Host, state: str) -> frozenset[str]:
 def join(cgroup: Cgroup, pid: int = 0) -> None:
     """Move a process (this one by default) into it. A process that is there already is not moved again."""
     own = _memberships() if not pid else frozenset()
-    for _, directory in _distinct(cgroup):
+    for directory in directories(cgroup):
         if not any(directory.endswith(path) for path in own if path != "/"):
-            _write(f"{directory}/cgroup.procs", str(pid), "joining the cgroup")
+            write(f"{directory}/cgroup.procs", str(pid), "joining the cgroup")
+
+
+def join_all(source: Cgroup, target: Cgroup) -> None:
+    """Move what is in `source` into `target` as well, also what is born meanwhile; one that ends meanwhile is no error."""
+    moved: set[int] = set()
+    while fresh := [pid for pid in pids(source) if pid not in moved]:
+        for pid in fresh:
+            try:
+                join(target, pid)
+            except Kernel as error:
+                if error.errno != errno.ESRCH:
+                    raise
+        moved.update(fresh)
 
 
 def adopt(host: Host, name: str, pid: int) -> None:
@@ -125,54 +142,41 @@ def adopt(host: Host, name: str, pid: int) -> None:
 
     The first move in a while waits 10 ms for the kernel (a grace period); those that follow at once do not.
     """
-    directories = [f"{point}/{name}" for controller, point in host.mounts if host.version == 2 or controller in _ALWAYS_V1]
-    for directory in dict.fromkeys(directories):
+    points = [f"{point}/{name}" for controller, point in host.mounts if host.version == 2 or controller in _ALWAYS_V1]
+    for directory in dict.fromkeys(points):
         os.makedirs(directory, exist_ok=True)
         try:
-            _write(f"{directory}/cgroup.procs", str(pid), "leaving the session's cgroup")
+            write(f"{directory}/cgroup.procs", str(pid), "leaving the session's cgroup")
         except Kernel as error:
             if error.errno != errno.ESRCH:
                 raise
 
 
 def update(host: Host, cgroup: Cgroup, name: str, resources: Resources) -> Cgroup:
-    """Change a live container's limits in place. A hierarchy of version 1 that it was not in yet, it joins."""
+    """Change a live container's limits in place. A hierarchy of version 1 that it was not in yet, it joins.
+
+    Raises as `create` does. What was written before a value that the kernel refuses stays so.
+    """
     limits.check(resources)
-    if host.version == 1:
-        wanted = tuple(_make_v1(host, name, resources))
+    settings = _settings(host, resources)
+    if host.version == 2:
+        _make_v2(host, cgroup, settings)
+    else:
+        wanted = tuple(_make_v1(host, name, settings, ()))
         fresh = Cgroup(1, tuple(pair for pair in wanted if pair not in cgroup.directories))
-        for pid in pids(cgroup) if fresh.directories else ():
-            join(fresh, pid)
+        if fresh.directories:
+            join_all(cgroup, fresh)
         cgroup = Cgroup(1, tuple(dict.fromkeys((*cgroup.directories, *wanted))))
-    _limit(cgroup, resources)
+    limiting.apply(cgroup, settings, resources)
     return cgroup
 
 
 def pids(cgroup: Cgroup) -> tuple[int, ...]:
     """The processes in it, its children's included."""
     found: dict[int, None] = {}
-    for _, directory in _distinct(cgroup)[:1]:
-        for path, _, _ in os.walk(directory):
-            found.update((int(pid), None) for pid in (_read(f"{path}/cgroup.procs") or "").split())
+    for path, _, _ in os.walk(directories(cgroup)[0]):
+        found.update((int(pid), None) for pid in (read(f"{path}/cgroup.procs") or "").split())
     return tuple(found)
-
-
-def usage(cgroup: Cgroup) -> Usage:
-    """What it uses now."""
-    at = dict(cgroup.directories)
-    if cgroup.version == 2:
-        leaf = at[""]
-        cpu = _entry(f"{leaf}/cpu.stat", "usage_usec")
-        memory = _minus(_number(f"{leaf}/memory.current"), _entry(f"{leaf}/memory.stat", "inactive_file"))
-        limit = _number(f"{leaf}/memory.max")
-        return Usage(memory, limit, None if cpu is None else cpu * 1000, _number(f"{leaf}/pids.current"))
-    directory = at.get("memory", "")
-    inactive = _entry(f"{directory}/memory.stat", "total_inactive_file")
-    memory = _minus(_number(f"{directory}/memory.usage_in_bytes"), inactive)
-    limit = _number(f"{directory}/memory.limit_in_bytes")
-    limit = None if limit is not None and limit >= 1 << 62 else limit
-    cpu = _number(f"{at.get('cpuacct', '')}/cpuacct.usage")
-    return Usage(memory, limit, cpu, _number(f"{at.get('pids', '')}/pids.current"))
 
 
 def oom_path(cgroup: Cgroup) -> str:
@@ -184,10 +188,10 @@ def oom_path(cgroup: Cgroup) -> str:
 
 
 def kill(cgroup: Cgroup) -> None:
-    """Kill whatever is in it, also what forks meanwhile; does not wait for their end."""
+    """Kill whatever is in it, also what forks meanwhile and what is frozen; does not wait for their end."""
     killer = cgroup.directories[0][1] + "/cgroup.kill"
     if cgroup.version == 2 and os.path.exists(killer):  # Linux 5.14
-        _write(killer, "1", "killing the container's processes")
+        write(killer, "1", "killing the container's processes")
         return
     for _ in range(100):
         remaining = pids(cgroup)
@@ -198,17 +202,29 @@ def kill(cgroup: Cgroup) -> None:
                 continue
         if not remaining:
             return
+        _thaw_v1(cgroup)
         time.sleep(0.01)
 
 
-def remove(cgroup: Cgroup) -> None:
-    """Kill what is left in it and remove it; what is gone already is fine. Kernel EBUSY if it will not die in 5 s."""
+def _thaw_v1(cgroup: Cgroup) -> None:
+    # what the freezer of version 1 has frozen dies when it is thawed, not before; on version 2 it dies frozen
+    freezer = dict(cgroup.directories).get("freezer", "")
+    for path, _, _ in os.walk(freezer) if freezer else ():
+        if read(f"{path}/freezer.state") != "THAWED\n":
+            write(f"{path}/freezer.state", "THAWED", "thawing the container to kill it")
+
+
+def remove(cgroup: Cgroup, *, leaf: str = "container") -> None:
+    """Kill what is left in it and remove it; what is gone already is fine. Kernel EBUSY if it will not die in 5 s.
+
+    On version 2, with the `leaf` that `create` had: its parent goes with it, unless that is "".
+    """
     deadline = time.monotonic() + _REMOVE_SECONDS
     if pids(cgroup):
         kill(cgroup)
-    for _, directory in _distinct(cgroup):
+    for directory in directories(cgroup):
         _remove_tree(directory, deadline)
-    if cgroup.version == 2:
+    if cgroup.version == 2 and leaf:
         parent = os.path.dirname(cgroup.directories[0][1])
         for path in (f"{parent}/monitor", parent):
             try:
@@ -232,17 +248,17 @@ def _remove_tree(directory: str, deadline: float) -> None:
         time.sleep(0.002)
 
 
-def _make_v1(host: Host, name: str, resources: Resources) -> list[tuple[str, str]]:
-    asked = {setting.controller for setting in limits.settings_v1(resources)}
-    points = dict(host.mounts)
-    for controller in asked - points.keys():
-        raise Unavailable(_missing(controller))
+def _make_v1(host: Host, name: str, settings: list[limits.Setting], also: tuple[str, ...]) -> list[tuple[str, str]]:
+    points, name = dict(host.mounts), name.strip("/")
+    for setting in settings:
+        if setting.controller not in points:
+            raise Unavailable(limiting.missing(setting))
     made = []
-    for controller in (*_ALWAYS_V1, *(c for c in ("cpuset",) if c in asked)):
+    for controller in dict.fromkeys((*_ALWAYS_V1, *(setting.controller for setting in settings), *also)):
         if controller in points:
             directory = f"{points[controller]}/{name}"
             os.makedirs(directory, exist_ok=True)
-            if controller == "cpuset":
+            if points[controller] == points.get("cpuset"):
                 _inherit_cpuset(points[controller], name)
             made.append((controller, directory))
     return made
@@ -254,73 +270,26 @@ def _inherit_cpuset(point: str, name: str) -> None:
     for part in name.split("/"):
         parent, path = path, f"{path}/{part}"
         for file in ("cpuset.cpus", "cpuset.mems"):
-            if not (_read(f"{path}/{file}") or "").strip():
-                _write(f"{path}/{file}", (_read(f"{parent}/{file}") or "").strip(), "setting up the cpuset")
+            if not (read(f"{path}/{file}") or "").strip():
+                write(f"{path}/{file}", (read(f"{parent}/{file}") or "").strip(), "setting up the cpuset")
 
 
-def _make_v2(directory: str, root: str) -> None:
-    """Make it and its parents, each handing on the controllers that it has."""
+def _make_v2(host: Host, cgroup: Cgroup, settings: list[limits.Setting]) -> None:
+    """Make it and its parents, each of these handing on the controllers that it has."""
+    root, directory = host.mounts[0][1], cgroup.directories[0][1]
     os.makedirs(directory, exist_ok=True)
+    asked = dict.fromkeys((*_V2, *(setting.controller for setting in settings)))
     path = root
-    for part in ["", *os.path.relpath(directory, root).split("/")]:
+    for part in ["", *os.path.relpath(directory, root).split("/")[:-1]]:
         path = f"{path}/{part}" if part else path
-        offered = (_read(f"{path}/cgroup.controllers") or "").split()
-        enabled = (_read(f"{path}/cgroup.subtree_control") or "").split()
-        wanted = [name for name in _V2 if name in offered and name not in enabled]
-        for name in wanted:
-            try:
-                _write(f"{path}/cgroup.subtree_control", f"+{name}", "enabling controllers")
-            except Kernel:
-                continue  # not ours to give (a parent with processes in it): `_limit` says so where it matters
-
-
-def _limit(cgroup: Cgroup, resources: Resources) -> None:
-    at = dict(cgroup.directories)
-    for setting in limits.settings_v2(resources) if cgroup.version == 2 else limits.settings_v1(resources):
-        path = f"{at['' if cgroup.version == 2 else setting.controller]}/{setting.file}"
-        if os.path.exists(path):
-            _set(path, setting, resources)
-        elif setting.required and setting.value != "max":
-            raise Unavailable(_missing(setting.controller))
-    if resources.devices:
-        _limit_devices(cgroup, resources.devices)
-
-
-def _set(path: str, setting: limits.Setting, resources: Resources) -> None:
-    doing = f"setting {setting.file} to {setting.value}"
-    try:
-        _write(path, setting.value, doing)
-    except Kernel as error:
-        # on version 1 the limit may not exceed that of memory and swap together: raising both starts with the other
-        other = path.replace("memory.limit", "memory.memsw.limit")
-        if error.errno != errno.EINVAL or other == path or resources.memory_swap is None or not os.path.exists(other):
-            raise
-        _write(other, str(max(resources.memory_swap, -1)), doing)
-        _write(path, setting.value, doing)
-
-
-def _limit_devices(cgroup: Cgroup, rules: tuple[DeviceRule, ...]) -> None:
-    if cgroup.version == 2:
-        from bayplan.kernel import device_filter
-
-        try:
-            device_filter.attach(cgroup.directories[0][1], rules)
-        except OSError as error:
-            raise Kernel("limiting the container's devices (needs CONFIG_CGROUP_BPF)", error) from error
-        return
-    directory = dict(cgroup.directories).get("devices")
-    if directory is None:
-        raise Unavailable(_missing("devices"))
-    for rule in rules:
-        file = "devices.allow" if rule.allow else "devices.deny"
-        _write(f"{directory}/{file}", limits.device_line(rule), "limiting the container's devices")
-
-
-def _missing(controller: str) -> str:
-    return (
-        f"limiting the container: this host has no {controller} controller; "
-        f"mount it under {ROOT} (or boot with it enabled), or leave the limit out"
-    )
+        offered = (read(f"{path}/cgroup.controllers") or "").split()
+        enabled = (read(f"{path}/cgroup.subtree_control") or "").split()
+        for name in asked:
+            if name in offered and name not in enabled:
+                try:
+                    write(f"{path}/cgroup.subtree_control", f"+{name}", "enabling controllers")
+                except Kernel:
+                    continue  # not ours to give (a parent with processes in it): `limiting` says so where it matters
 
 
 def _memberships() -> frozenset[str]:
@@ -328,38 +297,6 @@ def _memberships() -> frozenset[str]:
         return frozenset(line.rstrip("\n").split(":", 2)[2] for line in file)
 
 
-def _distinct(cgroup: Cgroup) -> tuple[tuple[str, str], ...]:
-    return tuple({directory: (name, directory) for name, directory in cgroup.directories}.values())
-
-
-def _write(path: str, value: str, doing: str) -> None:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise Kernel(doing, OSError(error.errno, error.strerror, path)) from error
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError:
-        return None
-
-
-def _number(path: str) -> int | None:
-    text = (_read(path) or "").strip()
-    return int(text) if text.isdecimal() else None
-
-
-def _entry(path: str, name: str) -> int | None:
-    rows = (line.split() for line in (_read(path) or "").splitlines())
-    return next((int(row[1]) for row in rows if row[0] == name), None)
-
-
-def _minus(total: int | None, part: int | None) -> int | None:
-    return None if total is None else max(total - (part or 0), 0)
+def directories(cgroup: Cgroup) -> tuple[str, ...]:
+    """Where it is in each hierarchy; some have several controllers."""
+    return tuple(dict.fromkeys(directory for _, directory in cgroup.directories))

@@ -41,9 +41,10 @@ def assemble(rules: tuple[DeviceRule, ...]) -> bytes:
         _instruction(_LOAD, _MINOR, _R1, 8),
     ]
     for rule in reversed(rules):
-        code += _rule(rule)
-        if rule[1:] == ("a", None, None, "rwm"):
-            return b"".join(code)  # it matches everything, and the kernel refuses a program with unreachable code
+        instructions = _rule(rule)
+        code += instructions
+        if len(instructions) == 2:  # it matches everything, and the kernel refuses a program with unreachable code
+            return b"".join(code)
     return b"".join([*code, _instruction(_MOVE, _R0, 0, 0, 0), _instruction(_EXIT, 0, 0, 0)])
 
 
@@ -51,9 +52,7 @@ def _rule(rule: DeviceRule) -> list[bytes]:
     tests: list[tuple[int, int, int]] = []
     if rule.type != "a":
         tests.append((_JUMP_NOT_EQUAL, _TYPE, _BLOCK if rule.type == "b" else _CHARACTER))
-    tests += [
-        (_JUMP_NOT_EQUAL, r, n) for r, n in ((_MAJOR, rule.major), (_MINOR, rule.minor)) if n is not None and n >= 0
-    ]
+    tests += [(_JUMP_NOT_EQUAL, r, n) for r, n in ((_MAJOR, rule.major), (_MINOR, rule.minor)) if n is not None and n >= 0]
     access = sum(_ACCESS[letter] for letter in set(rule.access))
     masks = [] if access == 7 else [(~access & 7) if rule.allow else access]
     left = len(tests) + 3 * len(masks) + 2

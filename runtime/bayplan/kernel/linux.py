@@ -32,7 +32,7 @@ MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_NODIRATIME = 0x10, 0x20, 
 MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOSYMFOLLOW = 0x100000, 0x200000
 
 PROC_MAGIC, TMPFS_MAGIC, DEVPTS_MAGIC, NSFS_MAGIC = 0x9FA0, 0x01021994, 0x1CD1, 0x6E736673
-CGROUP2_MAGIC, CGROUP_MAGIC, OVERLAY_MAGIC = 0x63677270, 0x27E0EB, 0x794C7630
+CGROUP2_MAGIC, CGROUP_MAGIC, OVERLAY_MAGIC, SYSFS_MAGIC = 0x63677270, 0x27E0EB, 0x794C7630, 0x62656572
 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
 O_PATH = 0o10000000
@@ -325,6 +325,20 @@ def _name(text: str) -> bytes:
     if b"\0" in encoded:
         raise OSError(22, "name with a null character", text)
     return encoded
+
+
+def eventfd() -> int:
+    """A counter as a descriptor (eventfd(2)), which reads as eight bytes; close-on-exec, and EAGAIN while it is zero."""
+    return _check(_libc.eventfd(0, os.O_CLOEXEC | os.O_NONBLOCK), "eventfd")
+
+
+def inotify() -> int:
+    """A descriptor for `inotify_add_watch`; close-on-exec, and EAGAIN while nothing has happened (inotify(7))."""
+    return _check(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify")
+
+
+def inotify_add_watch(fd: int, path: str, events: int) -> int:
+    return _check(_libc.inotify_add_watch(fd, _name(path), foreign.c_uint32(events)), path)
 
 
 def fcntl(fd: int, command: int, argument: int) -> int:
