@@ -52,6 +52,8 @@ CONTAINERS = (
     ),
     Verb("stop", "containers:stop", "CONTAINER...", "stop containers", (TIME, TIMEOUT), ("container stop",)),
     Verb("restart", "containers:restart", "CONTAINER...", "stop containers and start them", (TIME, TIMEOUT), ("container restart",)),
+    Verb("pause", "containers:pause", "CONTAINER...", "hold all processes of containers where they are", (), ("container pause",)),
+    Verb("unpause", "containers:unpause", "CONTAINER...", "let paused containers go on", (), ("container unpause",)),
     Verb(
         "kill",
         "containers:kill",

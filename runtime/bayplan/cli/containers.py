@@ -1,11 +1,11 @@
-"""Verbs about containers that are there: start, stop, restart, kill, rm, ps, wait, port."""
+"""Verbs about containers that are there: start, stop, restart, pause, unpause, kill, rm, ps, wait, port."""
 
 from __future__ import annotations
 
 from bayplan.cli import moments
 from bayplan.cli.call import Call
 from bayplan.cli.output import clipped, each, labels_text, listing, quoted, short, table, write
-from bayplan.errors import Invalid, NotFound
+from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,7 +38,13 @@ def start(call: Call) -> int:
         if len(call.arguments) > 1:
             raise Invalid("start --attach takes one container")
         return foreground(call, state, containers.find(state, call.arguments[0]))
-    return each(call.arguments, lambda name: starting.start(state, containers.find(state, name)))
+    def one(name: str) -> None:
+        record = containers.find(state, name)
+        if containers.run_of(state, record.id).status == "paused":
+            raise Conflict(f"starting container {record.name}: it is paused; unpause it")
+        starting.start(state, record)
+
+    return each(call.arguments, one)
 
 
 def stop(call: Call) -> int:
@@ -57,11 +63,27 @@ def restart(call: Call) -> int:
 
     def one(name: str) -> None:
         record = containers.find(state, name)
-        if containers.run_of(state, record.id).status in ("running", "restarting"):
+        if containers.run_of(state, record.id).status in containers.RUNNING:
             stopping.stop(state, record, timeout=_patience(call), by="restart")
         starting.start(state, record)
 
     return each(call.arguments, one)
+
+
+def pause(call: Call) -> int:
+    state = call.state()
+    from bayplan.engine import containers
+    from bayplan.engine import pause as pausing
+
+    return each(call.arguments, lambda name: pausing.pause(state, containers.find(state, name)))
+
+
+def unpause(call: Call) -> int:
+    state = call.state()
+    from bayplan.engine import containers
+    from bayplan.engine import pause as pausing
+
+    return each(call.arguments, lambda name: pausing.unpause(state, containers.find(state, name)))
 
 
 def kill(call: Call) -> int:
@@ -166,7 +188,7 @@ def ps(call: Call) -> int:
     documents = [ps_document(state, each, commands[each.id], full=call.flag("no-trunc")) for each in ordered]
     count = 1 if call.flag("latest") else call.number("last")
     everything = call.flag("all") or count > 0 or "status" in filters or "exited" in filters
-    shown = [each for each in documents if (everything or each["State"] in ("running", "restarting")) and _matches(each, filters)]
+    shown = [each for each in documents if (everything or each["State"] in containers.RUNNING) and _matches(each, filters)]
     return listing(call, map(_public, shown[:count] if count > 0 else shown), _PS)
 
 
@@ -204,7 +226,7 @@ def ps_document(state: State, record: Record, words: str, *, full: bool) -> dict
         "RunningFor": moments.ago(record.created),
         "Status": status_text(run),
         "State": run.status,
-        "Ports": ports_text(records.ports(state.records, container=record.id)) if run.status == "running" else "",
+        "Ports": ports_text(records.ports(state.records, container=record.id)) if run.status in ("running", "paused") else "",
         "Names": record.name,
         "Labels": labels_text(spec.labels),
         "Mounts": ",".join(mount.source for mount in spec.mounts if mount.source),
@@ -225,9 +247,9 @@ def _public(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def status_text(run: Run) -> str:
-    """Docker's words: "Up 3 minutes (healthy)", "Exited (0) 2 hours ago"."""
-    if run.status == "running":
-        health = {"": "", "starting": " (health: starting)"}.get(run.health, f" ({run.health})")
+    """Docker's words: "Up 3 minutes (healthy)", "Up 3 minutes (Paused)", "Exited (0) 2 hours ago"."""
+    if run.status in ("running", "paused"):
+        health = " (Paused)" if run.status == "paused" else {"": "", "starting": " (health: starting)"}.get(run.health, f" ({run.health})")
         return f"Up {moments.ago(run.started_at)[:-4]}{health}"
     if run.status == "restarting":
         return f"Restarting ({run.exit_code})" + (f" {moments.ago(run.finished_at)}" if run.finished_at else "")

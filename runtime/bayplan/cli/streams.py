@@ -50,8 +50,9 @@ def attach(call: Call) -> int:
     from bayplan.supervise import client
 
     record = containers.find(state, call.arguments[0])
-    if containers.run_of(state, record.id).status != "running":
-        raise Conflict(f"attaching to container {record.name}: it is not running; start it first")
+    now = containers.run_of(state, record.id).status
+    if now != "running":
+        raise Conflict(f"attaching to container {record.name}: it is {now}; {'unpause' if now == 'paused' else 'start'} it first")
     stdin = record.spec.stdin_open and not call.flag("no-stdin")
     terminal = _terminal(call, record, stdin=stdin)
     session = client.attach(state.root.container(record.id), stdin=stdin)
@@ -156,7 +157,7 @@ def logs(call: Call) -> int:
         raise Invalid(f"logs: container {record.name} logs to {record.spec.logging.driver}; only json-file can be read here")
     directory = state.root.container(record.id)
     if call.flag("follow"):
-        lines = follow_log(directory, query, lambda: containers.run_of(state, record.id).status in ("running", "restarting"))
+        lines = follow_log(directory, query, lambda: containers.run_of(state, record.id).status in containers.RUNNING)
     else:
         lines = read_log(directory, query)
     out = {"stderr": sys.stderr.buffer}

@@ -41,7 +41,8 @@ def info(call: Call) -> int:
     document = {
         "Containers": len(statuses),
         "ContainersRunning": statuses.count("running"),
-        "ContainersStopped": len(statuses) - statuses.count("running"),
+        "ContainersPaused": statuses.count("paused"),
+        "ContainersStopped": len(statuses) - statuses.count("running") - statuses.count("paused"),
         "Images": len(records.images(state.records)),
         "Networks": len(records.networks(state.records)),
         "Volumes": len(records.volumes(state.records)),

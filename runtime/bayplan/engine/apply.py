@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bayplan.engine import adjust, containers, endpoints, images, networks, publications, replace, start, stop, volumes, wellness
+from bayplan.engine import adjust, containers, endpoints, images, networks, pause, publications, replace, start, stop, volumes, wellness
 from bayplan.engine.state import State
 from bayplan.errors import NotFound
 from bayplan.kernel import firewall
@@ -143,12 +143,16 @@ def _create_container(applying: Applying, name: str) -> None:
 def _start_container(applying: Applying, name: str) -> None:
     record = containers.find(applying.state, name)
     wellness.await_dependencies(applying.state, record, timeout=applying.want.wait_timeout / 1e9)
-    start.start(applying.state, record)
+    had = applying.have.containers.get(name)
+    if had and had.status == "paused":
+        pause.thaw(applying.state, record)
+    else:
+        start.start(applying.state, record)
 
 
 def _replace_container(applying: Applying, name: str) -> None:
     wanted, old = applying.container(name), containers.find(applying.state, name)
-    running = wanted.state == "started" or (wanted.state == "present" and applying.have.containers[name].status == "running")
+    running = wanted.state == "started" or (wanted.state == "present" and applying.have.containers[name].status in ("running", "paused"))
     timeout = applying.want.wait_timeout / 1e9
     replace.replace(applying.state, old, applying.spec(name), running=running, timeout=timeout, auth=applying.auth)
 

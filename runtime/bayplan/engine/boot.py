@@ -65,7 +65,7 @@ def wants_start(state: State, record: Record) -> bool:
     """Docker's rule: `always` in any case, `unless-stopped` unless a user stopped it, `on-failure` if the boot cut it off."""
     directory = state.root.container(record.id)
     run = containers.run_of(state, record.id)
-    if run.status in ("running", "restarting", "created"):
+    if run.status in (*containers.RUNNING, "created"):
         return run.status == "created" and record.spec.restart.name == "always"
     policy, user = record.spec.restart.name, status.stopped_by(directory) == "user"
     cut_off = status.read_exit(directory) is None or status.stopped_by(directory) == "shutdown"
@@ -77,7 +77,7 @@ def shutdown(state: State) -> None:
 
     A boot brings back those with a restart policy.
     """
-    running = [record for record in _ordered(state) if containers.run_of(state, record.id).status in ("running", "restarting")]
+    running = [record for record in _ordered(state) if containers.run_of(state, record.id).status in containers.RUNNING]
     for level in reversed(levels({record.name: record.spec for record in running})):
         stopping = [(record, _begin(state, record)) for record in running if record.name in level]
         for record, begun in stopping:

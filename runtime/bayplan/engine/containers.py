@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RECORDED = Scope(recorded=True)
 NOTHING: Mapping[str, str] = {}
+RUNNING = ("running", "restarting", "paused")
 
 
 class Record(NamedTuple):
@@ -38,7 +39,7 @@ class Record(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What the world shows of a container. status: created, running, restarting, exited, dead (its monitor was lost)."""
+    """What the world shows of a container. status: created, running, restarting, paused, exited, dead (its monitor was lost)."""
 
     status: str
     pid: int = 0
@@ -180,7 +181,8 @@ def run_of(state: State, container_id: str, *, boot: str = "") -> Run:
     health = str(status.read_health(directory).get("Status", ""))
     since = clock.rfc3339(started.at)
     if status.process_alive(started, boot):
-        return Run("running", started.pid, 0, health, False, since, "", started.restarts, monitored)
+        doing = "paused" if status.marked_paused(directory) and _is_frozen(state, container_id) else "running"
+        return Run(doing, started.pid, 0, health, False, since, "", started.restarts, monitored)
     ended = status.read_exit(directory)
     if status.read_started(directory) != started:  # its next run has begun meanwhile, and perhaps ended: the two do not belong together
         return run_of(state, container_id, boot=boot)
@@ -191,6 +193,14 @@ def run_of(state: State, container_id: str, *, boot: str = "") -> Run:
     if ended is None:
         return Run("dead" if started.boot_id == boot else "exited", 0, 255, "", False, since, "", started.restarts)
     return Run("exited", 0, ended.exit_code, "", ended.oom_killed, since, ended.finished_at, started.restarts)
+
+
+def _is_frozen(state: State, container_id: str) -> bool:
+    from bayplan.engine import cgroup
+    from bayplan.kernel import freezer
+
+    own = cgroup.find(state, container_id)
+    return own is not None and freezer.is_frozen(own)
 
 
 def started(state: State, record: Record) -> Started:

@@ -38,8 +38,10 @@ def process(
 
 
 def enter(state: State, record: Record, wanted: Process, *, stdio: tuple[int, int, int] | None) -> sandbox.Created:
-    """A process in the container, waiting for sandbox.start; raises Conflict where the container does not run."""
+    """A process in the container, waiting for sandbox.start; raises Conflict where the container does not run or is paused."""
     started = containers.started(state, record)
+    if containers.run_of(state, record.id).status == "paused":
+        raise Conflict(f"reaching into container {record.name}: it is paused; unpause it first")
     program = filters.of(state, bundle.seccomp(record.spec), wanted.capabilities)
     created = sandbox.enter(started.pid, wanted, cgroup=cgroup.find(state, record.id), stdio=stdio, seccomp=program)
     try:  # it still runs: then no other process had its number when the namespaces were opened

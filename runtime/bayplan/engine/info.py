@@ -109,8 +109,8 @@ def _state(state: State, record: Record, run: Run) -> dict[str, Any]:
     health = status.read_health(state.root.container(record.id)) if run.health else {}
     return {
         "Status": run.status,
-        "Running": run.status == "running",
-        "Paused": False,
+        "Running": run.status in ("running", "paused"),
+        "Paused": run.status == "paused",
         "Restarting": run.status == "restarting",
         "OOMKilled": run.oom_killed,
         "Dead": run.status == "dead",

@@ -28,7 +28,7 @@ def replace(
 
     Raises what making and starting it raises, or Unavailable where it does not get well; then the old one is as it was.
     """
-    was_running = containers.run_of(state, old.id).status in ("running", "restarting")
+    was_running = containers.run_of(state, old.id).status in containers.RUNNING
     _rename(state, old, old.name + ASIDE)
     try:
         if was_running and running and not overlap(old.spec, spec) and not containers.anonymous_volumes(state, old.id):

@@ -24,7 +24,7 @@ LONGEST_GRACE = 2_000_000.0  # seconds: poll(2) takes milliseconds of 31 bits
 
 
 def stop(state: State, record: Record, *, timeout: float | None = None, by: str = "user") -> None:
-    """Send the stop signal, and KILL after `timeout` seconds (the container's own grace period where None).
+    """Send the stop signal, and KILL after `timeout` seconds (the container's own grace period where None). A paused one goes on for it.
 
     Its restart policy does not bring it back: `by` "user" holds until a user starts it, "shutdown" until the next boot.
     Returns when the monitor has cleaned up. Raises Unavailable where the process does not die.
@@ -36,7 +36,7 @@ def begin(state: State, record: Record, *, by: str) -> float | None:
     """Send the stop signal. The moment at which it was sent (time.monotonic), None where no process was there to take it."""
     directory = state.root.container(record.id)
     status.mark_stopped(directory, by=by)
-    if _signal(state, record, _stop_signal(state, record)):
+    if _signal(state, record, _stop_signal(state, record), ends=True):
         return time.monotonic()
     _wake_monitor(directory)
     return None
@@ -46,7 +46,7 @@ def finish(state: State, record: Record, begun: float | None, *, timeout: float 
     """Wait for the end of what `begin` has begun: the grace period counts from then."""
     grace = record.spec.stop_grace_period / 1e9 if timeout is None else timeout
     if begun is not None and not _wait_for_end(state, record, max(0.0, begun + grace - time.monotonic())):
-        _signal(state, record, KILL)
+        _signal(state, record, KILL, ends=True)
         if not _wait_for_end(state, record, PATIENCE):
             raise Unavailable(f"stopping container {record.name}: its process has not ended {PATIENCE:.0f} s after SIGKILL")
     _wait_for_release(state.root.container(record.id))
@@ -68,17 +68,20 @@ def _stop_signal(state: State, record: Record) -> int:
 def kill(state: State, record: Record, signal: str = "KILL") -> None:
     """Send `signal` to the container's first process; raises Conflict where it does not run, Invalid for no signal.
 
-    KILL and the container's own stop signal are a user's stop: its restart policy does not bring it back, as with Docker.
+    KILL and the container's own stop signal are a user's stop: its restart policy does not bring it back, and if it is paused it goes
+    on, as with Docker; any other signal waits until it does.
     """
     number = parse_signal(signal)
-    if number in (KILL, _stop_signal(state, record)):
+    ends = number in (KILL, _stop_signal(state, record))
+    if ends:
         status.mark_stopped(state.root.container(record.id), by="user")
-    if not _signal(state, record, number):
+    if not _signal(state, record, number, ends=ends):
         raise Conflict(f"killing container {record.name}: it is not running")
 
 
-def _signal(state: State, record: Record, number: int) -> bool:
-    """Whether the first process was there to take the signal. A recycled pid never gets it (kernel/pids.py)."""
+def _signal(state: State, record: Record, number: int, *, ends: bool) -> bool:
+    """Whether the first process was there to take the signal. A recycled pid never gets it (kernel/pids.py). What `ends` a paused
+    container thaws it, once the signal is there."""
     started = status.read_started(state.root.container(record.id))
     if started is None or not status.process_alive(started, status.boot_id()):
         return False
@@ -86,6 +89,10 @@ def _signal(state: State, record: Record, number: int) -> bool:
         pids.kill(pids.Handle(started.pid, started.pid_start), number)
     except NotFound:
         return False
+    if ends and status.marked_paused(state.root.container(record.id)):
+        from bayplan.engine import pause
+
+        pause.thaw(state, record)
     return True
 
 
@@ -186,7 +193,7 @@ def remove(state: State, record: Record, *, force: bool = False, volumes: bool =
     """
     directory = state.root.container(record.id)
     run = containers.run_of(state, record.id)
-    if run.status in ("running", "restarting"):
+    if run.status in containers.RUNNING:
         if not force:
             raise Conflict(f"removing container {record.name}: it is {run.status}; stop it first, or force")
         stop(state, record, timeout=0)
@@ -234,7 +241,7 @@ def _anonymous_volumes(state: State, record: Record) -> tuple[str, ...]:
 def wait(state: State, record: Record) -> int:
     """Block until the container has ended and is not to be restarted; its exit code."""
     directory = state.root.container(record.id)
-    while (run := containers.run_of(state, record.id)).status in ("running", "restarting"):
+    while (run := containers.run_of(state, record.id)).status in containers.RUNNING:
         try:
             ended = client.wait(directory)
         except NotFound:  # its monitor is becoming the one of its next life

@@ -4,6 +4,7 @@
     exit      by the monitor: how it ended
     stopped   by `stop`: the user's will, which outlives a reboot
     health    by the monitor
+    paused    by `pause`, while it is: the kernel says whether that is still so
 A pid is believed only with its start time, and only in the boot that it was recorded in.
 """
 
@@ -64,7 +65,7 @@ def start_time(pid: int) -> int:
 
 def write_started(directory: str, started: Started) -> None:
     """Also forgets how the last run ended."""
-    for name in ("exit", "health"):
+    for name in ("exit", "health", "paused"):
         _remove(f"{directory}/{name}")
     write_file(f"{directory}/started", jsontext.dumps(started._asdict()))
 
@@ -126,6 +127,18 @@ def stopped_by(directory: str) -> str:
             return file.read(STATUS_LIMIT) or "user"
     except FileNotFoundError:
         return ""
+
+
+def mark_paused(directory: str) -> None:
+    write_file(f"{directory}/paused", "")
+
+
+def clear_paused(directory: str) -> None:
+    _remove(f"{directory}/paused")
+
+
+def marked_paused(directory: str) -> bool:
+    return os.path.exists(f"{directory}/paused")
 
 
 def write_failure(directory: str, reason: str) -> None:

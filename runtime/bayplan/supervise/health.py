@@ -50,17 +50,26 @@ def render(status: str, streak: int, results: list[tuple[str, str, int, str]]) -
     return text.encode()
 
 
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 class Checker:
     """Runs one probe at a time; the next one comes `interval` after the end of the last."""
 
     __slots__ = (
-        "_argv", "_born", "_health", "_loop", "_output", "_path", "_pid", "_pipe", "_results", "_started", "_status",
+        "_argv", "_born", "_health", "_loop", "_output", "_path", "_paused", "_pid", "_pipe", "_results", "_started", "_status",
         "_streak", "_timed_out",
     )  # fmt: skip
 
-    def __init__(self, loop: Loop, path: str, argv: tuple[str, ...]) -> None:
+    def __init__(self, loop: Loop, directory: str, argv: tuple[str, ...]) -> None:
         self._loop = loop
-        self._path = path
+        self._path = directory + "/health"
+        self._paused = directory + "/paused"
         self._argv = argv
         self._health: Health | None = None
         self._status = "starting"
@@ -127,6 +136,9 @@ class Checker:
 
     def _probe(self) -> None:
         assert self._health is not None
+        if _exists(self._paused):  # the probe would stand still with the container
+            self._plan()
+            return
         self._started = time.time_ns()
         self._output = b""
         self._timed_out = False

@@ -66,7 +66,7 @@ class Monitor:
         )  # fmt: skip
         self._output = Output(loop, self._driver(), self._control.output, self._drained)
         self._stdin = self._open_stdin()
-        self._health = Checker(loop, config.directory + "/health", config.health_argv)
+        self._health = Checker(loop, config.directory, config.health_argv)
         self._resolver = Resolver(loop)
         self._relays = Relays(loop)
 
