@@ -97,12 +97,12 @@ def _write_map(pid: int, name: str, lines: bytes) -> None:
         os.close(fd)
 
 
-def idmapped(source: int | str, userns: int, *, recursive: bool) -> int:
+def idmapped(source: int | str, userns: int, *, recursive: bool, map_all: bool = True) -> int:
     """A detached mount of the directory or file `source` (a path, or a descriptor; O_PATH will do) that shows ids through `userns`.
 
     To be attached with `linux.move_mount`, or given to an overlay as a layer (Linux 5.19) by its /proc/self/fd; close-on-exec.
-    With `recursive` the mounts beneath come too, mapped likewise. Raises Unavailable before Linux 5.12 and for a file system
-    that cannot be mapped, OSError for a path that is absent.
+    With `recursive` the mounts beneath come too, mapped likewise unless `map_all` is false. Raises Unavailable before Linux 5.12 and
+    for a file system that cannot be mapped, OSError for a path that is absent.
     """
     flags = linux.OPEN_TREE_CLONE | (linux.AT_RECURSIVE if recursive else 0)
     path, directory = (source, -100) if isinstance(source, str) else ("", source)
@@ -111,7 +111,7 @@ def idmapped(source: int | str, userns: int, *, recursive: bool) -> int:
     except OSError as error:
         raise _refusal(error, source) from error
     try:
-        linux.mount_setattr(mount, set_flags=linux.MOUNT_ATTR_IDMAP, recursive=recursive, userns=userns)
+        linux.mount_setattr(mount, set_flags=linux.MOUNT_ATTR_IDMAP, recursive=map_all, userns=userns)
     except OSError as error:
         os.close(mount)
         raise _refusal(error, source) from error

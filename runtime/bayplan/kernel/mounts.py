@@ -4,93 +4,49 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from bayplan.errors import Invalid, Kernel, NotFound, Unavailable
-from bayplan.kernel import linux, paths
-from bayplan.model.runtime import Mount
-from bayplan.model.value import NamedTuple
+from bayplan.kernel import linux, paths, targets
+from bayplan.kernel.mountoptions import OPTIONS as OPTIONS
+from bayplan.kernel.mountoptions import Options, adjust, parse_options
+from bayplan.model.runtime import Linux, Mount
 
-_SET = {
-    "ro": linux.MS_RDONLY,
-    "nosuid": linux.MS_NOSUID,
-    "nodev": linux.MS_NODEV,
-    "noexec": linux.MS_NOEXEC,
-    "noatime": linux.MS_NOATIME,
-    "nodiratime": linux.MS_NODIRATIME,
-    "relatime": linux.MS_RELATIME,
-    "strictatime": linux.MS_STRICTATIME,
-    "sync": 16,
-    "mand": 64,
-    "bind": linux.MS_BIND,
-    "rbind": linux.MS_BIND | linux.MS_REC,
-}
-_CLEAR = {"rw": linux.MS_RDONLY, "suid": linux.MS_NOSUID, "dev": linux.MS_NODEV, "exec": linux.MS_NOEXEC}
-_CLEAR.update({"atime": linux.MS_NOATIME, "diratime": linux.MS_NODIRATIME, "async": 16, "nomand": 64})
-_PROPAGATION = {
-    "private": linux.MS_PRIVATE,
-    "slave": linux.MS_SLAVE,
-    "shared": linux.MS_SHARED,
-    "unbindable": linux.MS_UNBINDABLE,
-}
-_PROPAGATION.update({"r" + name: flag | linux.MS_REC for name, flag in list(_PROPAGATION.items())})
-_KEPT = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-_RECURSIVE = {"rro": 1, "rnosuid": 2, "rnodev": 4, "rnoexec": 8}  # MOUNT_ATTR_* have mount(2)'s values here
-
-
-class Options(NamedTuple):
-    """`options` of a mount, sorted: mount(2) flags to set and to clear, propagation, recursive attributes, the file
-    system's own data, and what the image's own directory gives (`copy`: nothing yet)."""
-
-    flags: int
-    cleared: int
-    propagation: int
-    recursive: int
-    data: str
-
-
-def parse_options(options: tuple[str, ...]) -> Options:
-    """mount(8)'s words; what is none of them belongs to the file system."""
-    flags = cleared = recursive = propagation = 0
-    data = []
-    for option in options:
-        if option in _SET:
-            flags |= _SET[option]
-        elif option in _CLEAR:
-            flags &= ~_CLEAR[option]
-            cleared |= _CLEAR[option]
-        elif option in _PROPAGATION:
-            propagation = _PROPAGATION[option]
-        elif option in _RECURSIVE:
-            recursive |= _RECURSIVE[option]
-        elif option not in ("defaults", "rrw", "nofail"):
-            data.append(option)
-    return Options(flags, cleared, propagation, recursive, ",".join(data))
+_PRIVATE = linux.MS_PRIVATE | linux.MS_REC
+_PAGE = 4096  # what mount(2) reads of a file system's options, a null character included
+_SUPERBLOCK = (
+    (linux.MS_SYNCHRONOUS, "sync"),
+    (linux.MS_MANDLOCK, "mand"),
+    (linux.MS_DIRSYNC, "dirsync"),
+    (linux.MS_I_VERSION, "iversion"),
+    (linux.MS_LAZYTIME, "lazytime"),
+)
 
 
 def is_bind(mount: Mount) -> bool:
     return mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options
 
 
-def open_source(mount: Mount) -> int:
-    """An O_PATH descriptor of a bind mount's source on the host; with shared propagation a clone of the mount itself.
+def open_source(mount: Mount, container: Linux | None = None) -> int:
+    """A descriptor of a bind mount's source on the host: a detached clone of it, or, before Linux 5.2, the file itself.
 
-    Taken in the host's mount namespace, because a copy of it no longer shares: a detached clone does (Linux 5.2).
+    To be taken in the host's mount namespace: what is bound is what is there now, still sharing mounts where its propagation says so,
+    and mapped where it is idmapped (to the mapping of `container` where the mount has none of its own). Close-on-exec.
+    Raises NotFound for a source that is absent, Invalid for a mapping without ids, Unavailable for what this kernel cannot do.
     """
+    options = parse_options(mount.options)
     try:
-        if not parse_options(mount.options).propagation & linux.MS_SHARED:
+        if options.flags & linux.MS_REMOUNT:
             return _open_source(mount)
-        recursive = linux.AT_RECURSIVE if "rbind" in mount.options or mount.type == "bind" else 0
-        found = _open_source(mount)
-        try:
-            return linux.open_tree(f"/proc/self/fd/{found}", linux.OPEN_TREE_CLONE | recursive)
-        finally:
-            os.close(found)
+        if options.idmap or mount.uid_mappings or mount.gid_mappings:
+            return _idmapped(mount, options, container)
+        if _clones():
+            return _clone(mount, recursive=bool(options.flags & linux.MS_REC))
+        if any(flags & linux.MS_SHARED for flags in options.propagation):
+            raise Unavailable(f"mounting {mount.destination}: shared propagation needs Linux 5.2")
+        return _open_source(mount)
     except FileNotFoundError as error:
         raise NotFound(f"mounting {mount.destination}: source {mount.source} does not exist on the host") from error
     except OSError as error:
-        if error.errno == errno.ENOSYS:
-            raise Unavailable(f"mounting {mount.destination}: shared propagation needs Linux 5.2") from error
         raise Kernel(f"opening {mount.source} to mount it on {mount.destination}", error) from error
 
 
@@ -106,106 +62,172 @@ def _open_source(mount: Mount) -> int:
         os.close(root)
 
 
-def apply(root: int, mount: Mount, source: int | None) -> None:
+def _clones() -> bool:
+    """Whether this kernel has open_tree(2)."""
+    try:
+        linux.open_tree("", linux.AT_EMPTY_PATH, -1)
+    except OSError as error:
+        return error.errno != errno.ENOSYS
+    raise AssertionError("-1 is no descriptor")
+
+
+def _clone(mount: Mount, *, recursive: bool) -> int:
+    found = _open_source(mount)
+    try:
+        flags = linux.OPEN_TREE_CLONE | linux.AT_EMPTY_PATH | (linux.AT_RECURSIVE if recursive else 0)
+        return linux.open_tree("", flags, found)
+    finally:
+        os.close(found)
+
+
+def _idmapped(mount: Mount, options: Options, container: Linux | None) -> int:
+    from bayplan.kernel import idmap
+
+    found = _open_source(mount)
+    userns = -1
+    try:
+        userns = _open_mapping(mount, options, container)
+        return idmap.idmapped(found, userns, recursive=bool(options.flags & linux.MS_REC), map_all=options.idmap == "ridmap")
+    finally:
+        os.close(found)
+        if userns >= 0:
+            os.close(userns)
+
+
+def _open_mapping(mount: Mount, options: Options, container: Linux | None) -> int:
+    from bayplan.kernel import idmap
+
+    if mount.uid_mappings or mount.gid_mappings:
+        return idmap.open_mapping(mount.uid_mappings, mount.gid_mappings)
+    for namespace in container.namespaces if container else ():
+        if namespace.type == "user" and namespace.path:
+            return os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
+    if not container or not container.uid_mappings:
+        needed = "uidMappings and gidMappings, of the mount or of the container's user namespace"
+        raise Invalid(f"mounting {mount.destination}: {options.idmap} needs {needed}")
+    return idmap.open_mapping(container.uid_mappings, container.gid_mappings)
+
+
+def apply(root: int, mount: Mount, source: int | None, *, propagation: int = _PRIVATE) -> int:
     """Mount it beneath the directory descriptor `root`; `source` as `open_source` gave it, for a bind.
 
-    A missing target is made inside `root`. Every link in the target stays inside. Kernel or Invalid otherwise.
+    `propagation` is for a mount that says nothing of it. A missing target is made inside `root`. Every link in it stays inside.
+    Kernel or Invalid otherwise. Returns -1, or, of a read-only tmpfs and /dev, a descriptor of what is mounted: the caller makes it
+    read-only when everything beneath has its place.
     """
-    if not [part for part in mount.destination.split("/") if part not in ("", ".")]:
-        raise Invalid("mounting over / is not possible: the root file system is the image's")
-    try:
-        if source is not None:
-            _bind(root, mount, source)
-        else:
-            _fresh(root, mount)
-    except OSError as error:
-        raise Kernel(f"mounting {mount.source or mount.type} on {mount.destination}", error) from error
-
-
-def _fresh(root: int, mount: Mount) -> None:
     options = parse_options(mount.options)
-    target = paths.make_in_root(root, mount.destination, directory=True)
+    if not options.propagation and not options.flags & linux.MS_REMOUNT and (source is not None or propagation != _PRIVATE):
+        options = options._replace(propagation=(propagation,))  # a new file system's mount is private already
+    try:
+        if options.flags & linux.MS_REMOUNT:
+            return _remount(root, mount, options)
+        if source is not None:
+            return _bind(root, mount, options, source)
+        return _fresh(root, mount, options)
+    except OSError as error:
+        data = f" with the options {options.data}" if options.data else ""
+        raise Kernel(f"mounting {mount.source or mount.type} on {mount.destination}{data}", error) from error
+
+
+def _fresh(root: int, mount: Mount, options: Options) -> int:
+    _verify_fresh(mount, options)
+    target = targets.open_target(root, mount, None, directory=True)
+    late = options.flags & linux.MS_RDONLY and (mount.type == "tmpfs" or targets.parts(mount.destination) == ["dev"])
     try:
         data = _tmpfs_data(target, options.data) if mount.type == "tmpfs" else options.data
-        linux.mount(mount.source or mount.type, f"/proc/self/fd/{target}", mount.type, options.flags, data)
+        flags = options.flags & ~linux.MS_RDONLY if late else options.flags
+        linux.mount(mount.source or mount.type, f"/proc/self/fd/{target}", mount.type, flags, data)
+        if not (late or options.copy_up or options.propagation or options.recursive or options.recursive_cleared):
+            return -1
+        top = targets.open_top(root, target)
+        if options.copy_up:
+            _copy_up(target, top)
     finally:
         os.close(target)
+    adjust(top, options._replace(flags=0, cleared=0))
+    if late:
+        return top
+    os.close(top)
+    return -1
+
+
+def _verify_fresh(mount: Mount, options: Options) -> None:
+    if options.idmap or mount.uid_mappings or mount.gid_mappings:
+        raise Invalid(f"mounting {mount.destination}: only a bind can have mapped ids, not {mount.type}")
+    if options.copy_up and mount.type != "tmpfs":
+        raise Invalid(f"mounting {mount.destination}: tmpcopyup is a tmpfs's, not for {mount.type}")
+    if len(os.fsencode(options.data)) >= _PAGE - len(",mode=7777"):
+        raise Invalid(f"mounting {mount.destination}: its options have {len(options.data)} characters, of which the kernel reads {_PAGE}")
 
 
 def _tmpfs_data(target: int, data: str) -> str:
     # without mode= a tmpfs would be 1777: the directory that it covers says better
-    if "mode=" in data:
+    if any(option.startswith("mode=") for option in data.split(",")):
         return data
     return f"{data},mode={os.fstat(target).st_mode & 0o7777:o}".lstrip(",")
 
 
-def _bind(root: int, mount: Mount, source: int) -> None:
-    options = parse_options(mount.options)
-    kind = os.fstat(source)
-    target = paths.make_in_root(root, mount.destination, directory=stat.S_ISDIR(kind.st_mode))
+def _copy_up(target: int, top: int) -> None:
+    from bayplan.kernel import tree
+
+    covered, fresh = (os.open(f"/proc/self/fd/{each}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for each in (target, top))
     try:
-        if options.propagation & linux.MS_SHARED:
+        tree.copy_directory(covered, fresh)
+    except RecursionError as error:
+        raise OSError(errno.ENAMETOOLONG, "its directories lie too deep in each other to be copied up") from error
+
+
+def _bind(root: int, mount: Mount, options: Options, source: int) -> int:
+    _verify_bind(mount, options)
+    target = targets.open_target(root, mount, source, directory=targets.is_directory(source))
+    try:
+        if _clones():
             linux.move_mount(source, target)
+            top = os.dup(source)
         else:
-            recursive = linux.MS_REC if options.flags & linux.MS_REC or options.recursive else 0
-            # A mount of another mount namespace cannot be bound: the source is opened again in this one, and compared below.
-            here = _open_source(mount)
-            linux.mount(f"/proc/self/fd/{here}", f"/proc/self/fd/{target}", "", linux.MS_BIND | recursive)
-            os.close(here)
+            top = _bind_by_path(root, mount, options, source, target)
     finally:
         os.close(target)
-    top = open_mounted(root, mount.destination, kind)
     try:
-        _adjust(top, options)
+        adjust(top, options)
     finally:
         os.close(top)
+    return -1
 
 
-def open_mounted(root: int, destination: str, expected: os.stat_result) -> int:
-    """The root of what was just mounted: the same file as its source, or somebody has swapped the way to it."""
-    top = paths.open_in_root(root, destination)
-    found = os.fstat(top)
-    if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
-        os.close(top)
-        raise OSError(errno.ESTALE, "the target changed while it was mounted", destination)
-    return top
+def _verify_bind(mount: Mount, options: Options) -> None:
+    given = [name for flag, name in _SUPERBLOCK if options.flags & flag]
+    given += options.data.split(",") if options.data else []
+    given += ["tmpcopyup"] if options.copy_up else []
+    if given:
+        raise Invalid(f"mounting {mount.destination}: {', '.join(given)} is not for a bind: it would be the whole file system's")
 
 
-def _adjust(top: int, options: Options) -> None:
-    path = f"/proc/self/fd/{top}"
-    has = os.fstatvfs(top).f_flag & _KEPT
-    wanted = (has | (options.flags & _KEPT)) & ~options.cleared
-    other = options.flags & ~(_KEPT | linux.MS_BIND | linux.MS_REC)
-    if wanted != has or other:
-        linux.mount("", path, "", linux.MS_REMOUNT | linux.MS_BIND | wanted | other)
-    if options.recursive:
-        _adjust_recursively(top, options.recursive)
-    if not options.propagation & linux.MS_SHARED:
-        linux.mount("", path, "", options.propagation or linux.MS_PRIVATE | linux.MS_REC)
-
-
-def _adjust_recursively(top: int, attributes: int) -> None:
+def _bind_by_path(root: int, mount: Mount, options: Options, source: int, target: int) -> int:
+    """Before Linux 5.2 a mount of another mount namespace cannot be bound: the source is opened again in this one, and compared."""
+    here = _open_source(mount)
     try:
-        linux.mount_setattr(top, set_flags=attributes, recursive=True)
-        return
-    except OSError as error:
-        if error.errno != errno.ENOSYS:
-            raise
-    for path in submounts(os.readlink(f"/proc/self/fd/{top}")):  # before Linux 5.12: one by one
-        fd = os.open(path, linux.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        flags = (os.fstatvfs(fd).f_flag & _KEPT) | attributes
-        linux.mount("", f"/proc/self/fd/{fd}", "", linux.MS_REMOUNT | linux.MS_BIND | flags)
-        os.close(fd)
+        expected, found = os.fstat(source), os.fstat(here)
+        if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
+            raise OSError(errno.ESTALE, "the source changed while it was mounted", mount.source)
+        recursive = options.flags & linux.MS_REC
+        linux.mount(f"/proc/self/fd/{here}", f"/proc/self/fd/{target}", "", linux.MS_BIND | recursive)
+    finally:
+        os.close(here)
+    return targets.open_top(root, target)
 
 
-def submounts(path: str) -> list[str]:
-    """The mount points at and beneath `path` of this process, from its mountinfo (proc(5))."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        points = [_unescape(line.split(" ")[4]) for line in file]
-    return [point for point in points if point == path or point.startswith(path.rstrip("/") + "/")]
-
-
-def _unescape(field: str) -> str:
-    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(escape, character)
-    return field
+def _remount(root: int, mount: Mount, options: Options) -> int:
+    """Change what is mounted there: a bind's flags alone, or the whole file system's."""
+    top = targets.open_mounted(root, mount)
+    try:
+        if is_bind(mount):
+            _verify_bind(mount, options)
+            adjust(top, options)
+            return -1
+        _verify_fresh(mount, options)
+        linux.mount(mount.source or mount.type, f"/proc/self/fd/{top}", mount.type, options.flags, options.data)
+        adjust(top, options._replace(flags=0, cleared=0))
+    finally:
+        os.close(top)
+    return -1

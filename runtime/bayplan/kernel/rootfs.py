@@ -10,30 +10,17 @@ import errno
 import os
 import stat
 
-from bayplan.errors import Kernel
-from bayplan.kernel import linux, mounts, paths
-from bayplan.model.runtime import Config, Device, Mount
+from bayplan.errors import BayplanError, Kernel
+from bayplan.kernel import cgroupmounts, devices, linux, mountoptions, mounts, paths, targets
+from bayplan.model.runtime import Config
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-_DEVICES = (
-    Device("/dev/null", "c", 1, 3),
-    Device("/dev/zero", "c", 1, 5),
-    Device("/dev/full", "c", 1, 7),
-    Device("/dev/random", "c", 1, 8),
-    Device("/dev/urandom", "c", 1, 9),
-    Device("/dev/tty", "c", 5, 0),
-)
-_LINKS = (
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
+_KERNELS = {"proc": ("proc", linux.PROC_MAGIC), "sys": ("sysfs", linux.SYSFS_MAGIC)}
+_INHERITED = (linux.MS_SLAVE | linux.MS_REC, linux.MS_SHARED | linux.MS_REC)
 _TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
 
 
@@ -74,13 +61,30 @@ class Step:
             raise Kernel(self.doing, error) from error
 
 
-def mount_rootfs(rootfs: Rootfs) -> int:
-    """Mount it, in this process's own mount namespace, and return an O_PATH descriptor of its root."""
+class Entry:
+    """`with Entry(3):` says of every error inside that it is about `mounts[3]` of the configuration."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, BayplanError):
+            error.args = (f"{error} (mounts[{self.index}])",)
+
+
+def mount_rootfs(rootfs: Rootfs, *, propagation: str = "private") -> int:
+    """Mount it, in this process's own mount namespace, and return an O_PATH descriptor of its root.
+
+    With the `propagation` "slave" or "rslave" a plain directory receives what the host mounts beneath it."""
     linux.mount("", "/", "", linux.MS_REC | linux.MS_SLAVE)
     if isinstance(rootfs, Plain):
         with Step(f"binding the root file system {rootfs.path}"):
             linux.mount(rootfs.path, rootfs.path, "", linux.MS_BIND | linux.MS_REC)
-            linux.mount("", rootfs.path, "", linux.MS_PRIVATE)
+            if not propagation.endswith("slave"):
+                linux.mount("", rootfs.path, "", linux.MS_PRIVATE)
             return paths.open_root(rootfs.path)
     with Step(f"mounting {len(rootfs.lower)} layers of the root file system"):
         _mount_overlay(rootfs)
@@ -115,84 +119,93 @@ def _mount_overlay(rootfs: Overlay) -> None:
 def populate(root: int, config: Config, sources: dict[int, int]) -> None:
     """All mounts of `config` but cgroup's, its devices, links, masks; `sources` maps a bind's place in `config.mounts`
     to its descriptor."""
+    late = []
+    chosen = mountoptions.parse_propagation(config.linux.rootfs_propagation)
+    inherited = chosen if chosen in _INHERITED else linux.MS_PRIVATE | linux.MS_REC
     for index, mount in enumerate(config.mounts):
-        if not _is_cgroup(mount):
-            mounts.apply(root, mount, sources.get(index))
-    if not any(mounts.is_bind(m) and m.destination.rstrip("/") == "/dev" for m in config.mounts):
-        make_devices(root, _DEVICES)
-        make_links(root)
-    make_devices(root, config.linux.devices)
-    for path in config.linux.readonly_paths:
-        make_readonly(root, path)
-    for path in config.linux.masked_paths:
-        mask(root, path)
+        if not cgroupmounts.is_cgroup(mount):
+            with Entry(index):
+                late.append(mounts.apply(root, mount, sources.get(index), propagation=inherited))
+    _make_devices(root, config)
+    if config.process.terminal:
+        with Step("making a place for the terminal"):  # while /dev can be written
+            os.close(paths.make_in_root(root, "/dev/console", directory=False))
+    for top in late:
+        if top >= 0:
+            with Step("making a mount read-only"):
+                mountoptions.change(top, linux.MS_RDONLY, 0)
+                os.close(top)
+    _restrict(root, config)
+
+
+def _restrict(root: int, config: Config) -> None:
+    """Read-only and masked paths. Those in /proc and /sys are looked for in the file systems that were mounted there, whatever has
+    been done to the names meanwhile: what is not found is not masked."""
+    fixed = {name: _open_kernels(root, config, name) for name in _KERNELS}
+    try:
+        for path in config.linux.readonly_paths:
+            make_readonly(*_locate(root, fixed, path), path)
+        for path in config.linux.masked_paths:
+            mask(*_locate(root, fixed, path), path)
+    finally:
+        for fd in fixed.values():
+            if fd >= 0:
+                os.close(fd)
+
+
+def _open_kernels(root: int, config: Config, name: str) -> int:
+    """The root of the procfs or sysfs that `config` mounts on /`name`, verified; -1 where it mounts none."""
+    there = [mount for mount in config.mounts if targets.parts(mount.destination) == [name]]
+    kind, magic = _KERNELS[name]
+    if not there or there[-1].type != kind or mounts.is_bind(there[-1]):
+        return -1
+    with Step(f"looking for what was mounted on /{name}"):
+        fd = paths.open_in_root(root, name)
+        if linux.file_system_magic(fd) != magic:
+            os.close(fd)
+            raise OSError(errno.ESTALE, f"somebody has put something else than {kind} there", f"/{name}")
+        return fd
+
+
+def _locate(root: int, fixed: dict[str, int], path: str) -> tuple[int, str]:
+    first, *rest = targets.parts(path) or [""]
+    if rest and ".." not in rest and fixed.get(first, -1) >= 0:
+        return fixed[first], "/".join(rest)
+    return root, path
+
+
+def _make_devices(root: int, config: Config) -> None:
+    bind = any(namespace.type == "user" for namespace in config.linux.namespaces)  # where mknod(2) is EPERM
+    wanted = config.linux.devices
+    if any(mounts.is_bind(mount) and targets.parts(mount.destination) == ["dev"] for mount in config.mounts):
+        devices.verify_there(root, wanted)
+        return
+    asked = {device.path for device in wanted}
+    devices.make_devices(root, tuple(device for device in devices.STANDARD if device.path not in asked), bind=bind)
+    devices.make_links(root)
+    devices.make_devices(root, wanted, bind=bind)
 
 
 def populate_cgroups(root: int, config: Config) -> None:
     """The cgroup mounts, which show what they should only once the process is in its cgroup and cgroup namespace."""
     own = any(namespace.type == "cgroup" for namespace in config.linux.namespaces)
-    for mount in filter(_is_cgroup, config.mounts):
-        mount_cgroups(root, mount, own=own)
+    for index, mount in enumerate(config.mounts):
+        if cgroupmounts.is_cgroup(mount):
+            with Entry(index):
+                cgroupmounts.mount_cgroups(root, mount, own=own)
 
 
-def _is_cgroup(mount: Mount) -> bool:
-    return mount.type in ("cgroup", "cgroup2") and not mounts.is_bind(mount)
+def mask(base: int, path: str, name: str) -> None:
+    """Hide `path` beneath `base`: a file behind the null device, a directory behind an empty read-only tmpfs. Absent is fine.
 
-
-def make_devices(root: int, devices: tuple[Device, ...]) -> None:
-    """Make the nodes beneath `root`, links in the way resolved inside it. A node that is there must be the same one."""
-    for device in devices:
-        with Step(f"making the device {device.path}"):
-            directory, _, name = device.path.rstrip("/").rpartition("/")
-            parent = paths.make_in_root(root, directory or "/", directory=True)
-            try:
-                _make_device(parent, name, device)
-            finally:
-                os.close(parent)
-
-
-def _make_device(parent: int, name: str, device: Device) -> None:
-    kind = {"b": stat.S_IFBLK, "p": stat.S_IFIFO}.get(device.type, stat.S_IFCHR)
-    number = os.makedev(device.major, device.minor) if device.type != "p" else 0
-    try:
-        os.mknod(name, kind | device.file_mode, number, dir_fd=parent)
-    except FileExistsError:
-        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if stat.S_IFMT(found.st_mode) != kind or (device.type != "p" and found.st_rdev != number):
-            raise
-        return
-    if device.uid or device.gid:
-        os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
-        os.chmod(name, device.file_mode, dir_fd=parent)
-
-
-def make_links(root: int) -> None:
-    """The links in /dev that the specification asks for. An image's own file of that name stays, unless /dev is ours."""
-    with Step("making the links in /dev"):
-        parent = paths.make_in_root(root, "/dev", directory=True)
-        try:
-            for name, target in _LINKS:
-                try:
-                    os.symlink(target, name, dir_fd=parent)
-                except FileExistsError:
-                    if name == "ptmx":  # an image's own node would be the host's: replaced
-                        os.unlink(name, dir_fd=parent)
-                        os.symlink(target, name, dir_fd=parent)
-        finally:
-            os.close(parent)
-
-
-def mask(root: int, path: str) -> None:
-    """Hide `path`: a file behind the null device, a directory behind an empty read-only tmpfs. Absent is fine.
-
-    The null device is the host's, verified to be character device 1:3 (CVE-2025-31133).
+    `name` is what the configuration calls it. The null device is the host's, verified to be character device 1:3 (CVE-2025-31133).
     """
-    with Step(f"masking {path}"):
-        target = _open_existing(root, path)
+    with Step(f"masking {name}"):
+        target = _open_existing(base, path)
         if target is None:
             return
         try:
-            if stat.S_ISDIR(os.fstat(target).st_mode):
+            if targets.is_directory(target):
                 linux.mount("tmpfs", f"/proc/self/fd/{target}", "tmpfs", linux.MS_RDONLY, "size=0,mode=755,nr_inodes=2")
                 return
             null = _open_null()
@@ -210,78 +223,29 @@ def _open_null() -> int:
     return null
 
 
-def make_readonly(root: int, path: str) -> None:
-    """Bind `path` on itself, read-only. Absent is fine."""
-    with Step(f"making {path} read-only"):
-        target = _open_existing(root, path)
+def make_readonly(base: int, path: str, name: str) -> None:
+    """Bind `path` beneath `base` on itself, read-only. Absent is fine."""
+    with Step(f"making {name} read-only"):
+        target = _open_existing(base, path)
         if target is None:
             return
         try:
-            link, expected = f"/proc/self/fd/{target}", os.fstat(target)
+            link = f"/proc/self/fd/{target}"
             linux.mount(link, link, "", linux.MS_BIND | linux.MS_REC)
-            top = mounts.open_mounted(root, path, expected)
-            kept = os.fstatvfs(top).f_flag & (linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-            flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | kept
-            linux.mount("", f"/proc/self/fd/{top}", "", flags)
+            top = targets.open_top(base, target)
+            mountoptions.change(top, linux.MS_RDONLY, 0)
             os.close(top)
         finally:
             os.close(target)
 
 
-def _open_existing(root: int, path: str) -> int | None:
+def _open_existing(base: int, path: str) -> int | None:
     try:
-        return paths.open_in_root(root, path)
+        return paths.open_in_root(base, path)
     except OSError as error:
         if error.errno in _ABSENT:
             return None
         raise
-
-
-def mount_cgroups(root: int, mount: Mount, *, own: bool) -> None:
-    """The cgroup file system as the container may see it: beneath its own cgroup namespace, or the host's if it has none."""
-    host = "/sys/fs/cgroup"
-    fd = os.open(host, linux.O_PATH | os.O_CLOEXEC)
-    unified = linux.file_system_magic(fd) == linux.CGROUP2_MAGIC
-    if not own:
-        options = (*mount.options, "rbind", *(("rro",) if "ro" in mount.options else ()))
-        mounts.apply(root, mount._replace(type="bind", source=host, options=options), fd)
-    elif unified:
-        mounts.apply(root, mount._replace(type="cgroup2", source="cgroup"), None)
-    else:
-        _mount_cgroup_v1(root, mount)
-    os.close(fd)
-
-
-def _mount_cgroup_v1(root: int, mount: Mount) -> None:
-    with open("/proc/self/cgroup", encoding="utf-8") as file:
-        hierarchies = [line.split(":")[1] for line in file]
-    options = tuple(option for option in mount.options if option != "ro")
-    mounts.apply(root, mount._replace(type="tmpfs", source="tmpfs", options=(*options, "mode=755", "size=64k")), None)
-    for controllers in filter(None, hierarchies):
-        name = controllers[5:] if controllers.startswith("name=") else controllers
-        data = f"none,{controllers}" if controllers.startswith("name=") else controllers
-        one = mount._replace(type="cgroup", source="cgroup", destination=f"{mount.destination}/{name}")
-        mounts.apply(root, one._replace(options=(*mount.options, *data.split(","))), None)
-        _link_controllers(root, mount.destination, name)
-    if "ro" in mount.options:
-        make_superblock_readonly(root, mount.destination)
-
-
-def _link_controllers(root: int, directory: str, name: str) -> None:
-    if "," in name:  # "cpu,cpuacct" is one hierarchy with two names
-        parent = paths.open_in_root(root, directory)
-        for alias in name.split(","):
-            os.symlink(name, alias, dir_fd=parent)
-        os.close(parent)
-
-
-def make_superblock_readonly(root: int, path: str) -> None:
-    """Remount the tmpfs at `path`, which only this container has, read-only."""
-    with Step(f"making {path} read-only"):
-        top = paths.open_in_root(root, path)
-        flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-        linux.mount("", f"/proc/self/fd/{top}", "", flags)
-        os.close(top)
 
 
 def open_terminal(root: int, *, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -318,6 +282,6 @@ def enter_root(root: int, *, readonly: bool, nosuid: bool, propagation: str) -> 
         if readonly or nosuid:
             flags = (linux.MS_RDONLY if readonly else 0) | (linux.MS_NOSUID if nosuid else 0)
             linux.mount("", "/", "", linux.MS_REMOUNT | linux.MS_BIND | flags)
-        chosen = mounts.parse_options((propagation,)).propagation
-        if chosen and not chosen & linux.MS_PRIVATE:
-            linux.mount("", "/", "", chosen)
+        chosen = mountoptions.parse_propagation(propagation)
+        every = chosen & linux.MS_UNBINDABLE  # only now: what is masked was bound on itself. Other words the mounts have had
+        linux.mount("", "/", "", chosen if every else chosen & ~linux.MS_REC)

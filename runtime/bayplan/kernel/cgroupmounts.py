@@ -1,0 +1,98 @@
+"""The cgroup file systems as a container sees them, on both versions (cgroups(7), config-linux.md "Default Filesystems")."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from bayplan.errors import Kernel
+from bayplan.kernel import linux, mountoptions, mounts
+from bayplan.model.runtime import Mount
+
+_HOST = "/sys/fs/cgroup"
+
+
+def is_cgroup(mount: Mount) -> bool:
+    return mount.type in ("cgroup", "cgroup2") and not mounts.is_bind(mount) and "remount" not in mount.options
+
+
+def mount_cgroups(root: int, mount: Mount, *, own: bool) -> None:
+    """To be called when this process is where it belongs: in its cgroup, and, with `own`, in a cgroup namespace of its own.
+
+    On version 2 a container sees the tree beneath its cgroup namespace; on version 1 its own cgroup of each hierarchy that the host has
+    mounted, with or without a namespace, by the hierarchy's name and by each of its controllers', as runc shows them.
+    """
+    if mount.type == "cgroup2" or _is_unified():
+        _mount_unified(root, mount)
+        return
+    writable = tuple(option for option in mount.options if option != "ro")
+    tmpfs = mount._replace(type="tmpfs", source="tmpfs", options=(*writable, "ro", "mode=755", "size=64k"))
+    top = mounts.apply(root, tmpfs, None)
+    try:
+        for name, controllers, path in _hierarchies():
+            one = mount._replace(destination=f"{mount.destination}/{name}")
+            if own:
+                mounts.apply(root, one._replace(type="cgroup", source="cgroup", options=(*mount.options, *controllers)), None)
+            else:
+                _bind(root, one._replace(type="bind", source=path, options=(*mount.options, "rbind")))
+            _link_controllers(top, name)
+        if "ro" in mount.options:
+            mountoptions.change(top, linux.MS_RDONLY, 0)
+    finally:
+        os.close(top)
+
+
+def _is_unified() -> bool:
+    fd = os.open(_HOST, linux.O_PATH | os.O_CLOEXEC)
+    try:
+        return linux.file_system_magic(fd) == linux.CGROUP2_MAGIC
+    finally:
+        os.close(fd)
+
+
+def _mount_unified(root: int, mount: Mount) -> None:
+    """A user namespace without a cgroup namespace may not mount it: it is bound then, as it is on the host."""
+    try:
+        mounts.apply(root, mount._replace(type="cgroup2", source="cgroup"), None)
+    except Kernel as error:
+        if error.errno not in (errno.EPERM, errno.EBUSY):
+            raise
+        recursive = ("rbind", "rro") if "ro" in mount.options else ("rbind",)
+        _bind(root, mount._replace(type="bind", source=_HOST, options=(*mount.options, *recursive)))
+
+
+def _bind(root: int, mount: Mount) -> None:
+    source = mounts.open_source(mount)
+    try:
+        mounts.apply(root, mount, source)
+    finally:
+        os.close(source)
+
+
+def _hierarchies() -> list[tuple[str, tuple[str, ...], str]]:
+    """Of each hierarchy of version 1 on the host its directory's name, what mount(2) calls it, and this process's cgroup in it."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        own = {controllers: path for _, controllers, path in (line.rstrip("\n").split(":", 2) for line in file)}
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields, _, rest = line.partition(" - ")
+            kind, _, options = rest.split(" ", 2)
+            top, point = fields.split(" ")[3:5]
+            controllers = _controllers(own, options) if kind == "cgroup" else ""
+            if controllers and os.path.dirname(point) == _HOST:
+                words = ("none", controllers) if controllers.startswith("name=") else tuple(controllers.split(","))
+                found.append((os.path.basename(point), words, f"{point}/{os.path.relpath(own[controllers], top)}"))
+    return found
+
+
+def _controllers(own: dict[str, str], options: str) -> str:
+    """Which line of /proc/PID/cgroup a mount's super block is: the one whose controllers are all among its options."""
+    has = options.strip().split(",")
+    return next((name for name in own if name and all(each in has for each in name.split(","))), "")
+
+
+def _link_controllers(directory: int, name: str) -> None:
+    if "," in name:  # "cpu,cpuacct" is one hierarchy with two names
+        for alias in name.split(","):
+            os.symlink(name, alias, dir_fd=directory)
