@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bayplan.cli import moments
 from bayplan.cli.call import Call
-from bayplan.cli.output import clipped, each, labels_text, listing, quoted, short, table, write
+from bayplan.cli.output import clipped, each, labels_text, listing, quoted, short, write
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.model.value import TYPE_CHECKING
 
@@ -140,32 +140,6 @@ def port(call: Call) -> int:
     for row in found:
         write(f"{_host(row)}:{row.port}")
     return 0
-
-
-def top(call: Call) -> int:
-    """The processes in its cgroup, as the host sees them: nothing is entered, and nothing of the container is asked."""
-    state = call.state()
-    from bayplan.engine import cgroup, containers
-    from bayplan.kernel import cgroups
-
-    record = containers.find(state, call.arguments[0])
-    containers.started(state, record)
-    own = cgroup.find(state, record.id)
-    found = [_process(pid) for pid in sorted(cgroups.pids(own) if own else ())]
-    table(("UID", "PID", "PPID", "CMD"), [row for row in found if row])
-    return 0
-
-
-def _process(pid: int) -> tuple[str, ...]:
-    """The process's row, empty where it has ended by now (proc(5), status and cmdline)."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            words = file.read(4096).replace("\0", " ").strip()
-    except OSError:
-        return ()
-    return fields["Uid"].split()[0], str(pid), fields["PPid"], words or f"[{fields['Name']}]"
 
 
 def _patience(call: Call) -> float | None:
