@@ -141,8 +141,8 @@ def _cpu_v1(cpu: str, cpuacct: str) -> Cpu:
     spent, ticks = rows(f"{cpu}/cpu.stat"), rows(f"{cpuacct}/cpuacct.stat")
     return Cpu(
         number(f"{cpuacct}/cpuacct.usage") or 0,
-        number(f"{cpuacct}/cpuacct.usage_user") or ticks.get("user", 0) * _TICK,
-        number(f"{cpuacct}/cpuacct.usage_sys") or ticks.get("system", 0) * _TICK,
+        ticks.get("user", 0) * _TICK,  # cpuacct.usage_user is finer and less true: whole ticks, not fitted to what was used
+        ticks.get("system", 0) * _TICK,
         tuple(int(word) for word in (cgroup_files.read(f"{cpuacct}/cpuacct.usage_percpu") or "").split()),
         spent.get("nr_periods", 0),
         spent.get("nr_throttled", 0),
