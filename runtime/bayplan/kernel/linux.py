@@ -196,10 +196,11 @@ def capget() -> tuple[int, int, int]:
     return low[0] | high[0] << 32, low[1] | high[1] << 32, low[2] | high[2] << 32
 
 
-def seccomp_filter(program: bytes) -> None:
-    """Install a filter of `struct sock_filter`s (8 bytes each). EACCES without no_new_privs or CAP_SYS_ADMIN."""
+def seccomp_filter(program: bytes, *, flags: int = 0) -> int:
+    """Install a filter of `struct sock_filter`s (8 bytes each); with SECCOMP_FILTER_FLAG_NEW_LISTENER (8) in `flags`, return the
+    listener, which is close-on-exec. EACCES without no_new_privs or CAP_SYS_ADMIN; EINVAL for flags that the kernel does not know."""
     buffer = foreign.create_string_buffer(program, len(program))
-    _call(_SECCOMP, 1, 0, struct.pack("=HxxxxxxQ", len(program) // 8, foreign.addressof(buffer)), name="seccomp")
+    return _call(_SECCOMP, 1, flags, struct.pack("=HxxxxxxQ", len(program) // 8, foreign.addressof(buffer)), name="seccomp")
 
 
 def bpf(command: int, attributes: bytes) -> int:

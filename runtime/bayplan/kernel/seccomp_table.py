@@ -1,4 +1,4 @@
-"""The default seccomp filter's facts: system calls' numbers on each machine, and which a container may use.
+"""seccomp's facts: system calls' numbers on each machine, and which of them a container may use by default.
 
 The numbers come from the kernel's headers (6.1, and the common numbers from 451 on as later versions added them). A line
 is names in the order of their numbers; `@N` sets the number of the name that follows it. What is allowed follows
@@ -242,3 +242,60 @@ NUMBERS = {
         "removexattrat open_tree_attr file_getattr file_setattr @983041 breakpoint cacheflush @983045 set_tls "
     ),
 }
+
+# x32: x86-64's numbers with this bit, except for the calls whose arguments are laid out otherwise and for those that it lacks
+X32_BIT = 0x40000000
+_X32_OWN = (
+    "@512 rt_sigaction rt_sigreturn ioctl readv writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending "
+    "rt_sigtimedwait rt_sigqueueinfo sigaltstack timer_create mq_notify kexec_load waitid set_robust_list "
+    "get_robust_list vmsplice move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg process_vm_readv "
+    "process_vm_writev setsockopt getsockopt io_setup io_submit execveat preadv2 pwritev2"
+)
+_X32_LACKS = (
+    "uselib _sysctl create_module get_kernel_syms query_module nfsservctl set_thread_area get_thread_area epoll_ctl_old "
+    "epoll_wait_old vserver uretprobe map_shadow_stack"
+)
+
+# i386: the calls that socketcall(2) and ipc(2) make, by the number that is their first argument
+SOCKET_CALLS = {
+    name: number
+    for number, name in enumerate(
+        "socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom shutdown setsockopt "
+        "getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg".split(),
+        1,
+    )
+}
+IPC_CALLS = {
+    "semop": 1,
+    "semget": 2,
+    "semctl": 3,
+    "semtimedop": 4,
+    "msgsnd": 11,
+    "msgrcv": 12,
+    "msgget": 13,
+    "msgctl": 14,
+    "shmat": 21,
+    "shmdt": 22,
+    "shmget": 23,
+    "shmctl": 24,
+}
+
+
+def numbers(architecture: str) -> dict[str, int]:
+    """The system calls of x86_64, i386, x32, aarch64 or arm."""
+    if architecture != "x32":
+        return _read(NUMBERS[architecture])
+    lacking = set(_X32_LACKS.split())
+    table = {**_read(NUMBERS["x86_64"]), **_read(_X32_OWN)}
+    return {name: number | X32_BIT for name, number in table.items() if name not in lacking}
+
+
+def _read(words: str) -> dict[str, int]:
+    table, following = {}, 0
+    for word in words.split():
+        if word[0] == "@":
+            following = int(word[1:])
+        else:
+            table[word] = following
+            following += 1
+    return table
