@@ -104,6 +104,7 @@ CONTAINERS = (
         "run a command in a running container",
         (
             flag("detach -d", "do not wait for it"),
+            STREAMS[2],
             many("env -e", "KEY[=VALUE]", "environment variable"),
             many("env-file", "FILE", "file of environment variables"),
             flag("interactive -i", "keep its standard input open"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bayplan.cli.relay import Ends
     from bayplan.kernel.sandbox import Created
+    from bayplan.supervise.pump import Keys
 else:
     import _signal  # without the enumerations of `signal`
 
@@ -48,8 +49,8 @@ def execute(call: Call) -> int:
 
 
 def _attend(call: Call, created: Created, ends: Ends) -> int:
-    """Copy both ways, with our signals passed on, until the process has ended."""
-    from bayplan.cli.relay import Relay, set_size
+    """Copy both ways, with our signals passed on, until the process has ended, or is left running by the keys that detach."""
+    from bayplan.cli.relay import Left, Relay, set_size
     from bayplan.engine.execute import exit_code
     from bayplan.kernel import sandbox
 
@@ -64,8 +65,37 @@ def _attend(call: Call, created: Created, ends: Ends) -> int:
         lent = Terminal(0).raw(lambda rows, columns: set_size(started.terminal, rows, columns))
     else:
         _pass_signals_on(started.pid, started.pidfd)
-    with lent if typing else nullcontext():
-        return exit_code(Relay(ends, source=0 if call.flag("interactive") else -1).run(started.pid, started.pidfd))
+    relay = Relay(ends, source=0 if call.flag("interactive") else -1, keys=_detaching(call) if typing else None)
+    try:
+        with lent if typing else nullcontext():
+            return exit_code(relay.run(started.pid, started.pidfd))
+    except Left:
+        _tend(started.terminal)
+        return 0
+
+
+def _detaching(call: Call) -> Keys:
+    from bayplan.cli.streams import detach_keys
+    from bayplan.supervise.pump import DETACH, Keys
+
+    keys = call.text("detach-keys")
+    return Keys(detach_keys(keys) if keys else DETACH)
+
+
+def _tend(terminal: int) -> None:
+    """Leave a process behind that reads what is written to `terminal` until nobody has it any more: closed, it would hang up on them."""
+    if os.fork():
+        return
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        os.set_blocking(terminal, True)
+        while os.read(terminal, 65536):
+            continue
+    finally:
+        os._exit(0)
 
 
 def _leave(created: Created, ends: Ends) -> int:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import select
 
-from bayplan.model.value import NamedTuple
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bayplan.supervise.pump import Keys
 
 _CHUNK = 65536
 _LAST_WORDS = 0.1  # seconds for output that a process that has ended left in its pipes, or that its children go on writing
@@ -53,10 +56,15 @@ def set_size(terminal: int, rows: int, columns: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
 
-class Relay:
-    """`source` is what is copied to the process's standard input, -1 nothing."""
+class Left(Exception):
+    """Somebody has typed the keys that detach; the process runs on."""
 
-    def __init__(self, ends: Ends, *, source: int) -> None:
+
+class Relay:
+    """`source` is what is copied to the process's standard input, -1 nothing; `keys` looks for those that detach."""
+
+    def __init__(self, ends: Ends, *, source: int, keys: Keys | None = None) -> None:
+        self._keys = keys
         self._sinks = {descriptor: ours for descriptor, ours in ((ends.stdout, 1), (ends.stderr, 2)) if descriptor >= 0}
         self._source = source if ends.stdin >= 0 else -1
         self._stdin = ends.stdin
@@ -65,7 +73,7 @@ class Relay:
             os.set_blocking(self._stdin, False)
 
     def run(self, pid: int, pidfd: int) -> int:
-        """Copy until our child `pid` has ended and what it wrote is written; its wait status."""
+        """Copy until our child `pid` has ended and what it wrote is written; its wait status. Raises Left."""
         while True:
             status = self._ended(pid)
             if status is not None:
@@ -128,10 +136,13 @@ class Relay:
         return written
 
     def _take(self) -> None:
-        self._typed = os.read(self._source, _CHUNK)
+        typed = os.read(self._source, _CHUNK)
+        self._typed, leaves = self._keys.filter(typed) if self._keys else (typed, False)
+        if leaves:
+            raise Left
         if self._typed:
             self._give()
-        else:
+        elif not typed:
             self._source = -1
             self._hang_up()
 
