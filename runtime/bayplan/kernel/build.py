@@ -60,7 +60,7 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     with Step("joining namespaces"):
         namespaces.join(plan.joined)
     _name_host(config)
-    sysctls = _open_sysctls() if config.linux.sysctl else -1
+    sysctls = _open_sysctls(config) if config.linux.sysctl else -1
     root = rootfs.mount_rootfs(plan.rootfs)
     rootfs.populate(root, config, plan.sources)
     joined()
@@ -76,12 +76,12 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     propagation = config.linux.rootfs_propagation
     rootfs.enter_root(root, readonly=config.root.readonly, nosuid=plan.rootfs.nosuid, propagation=propagation)
     _change_directory(cwd, config.process.cwd)
-    for name, value in config.linux.sysctl:
-        _write_sysctl(sysctls, name, value, config)
+    process.find_program(config.process.args[0] if config.process.args else "", process.environment(config.process, identity.home))
+    _connect(stdio, identity, config.process)
     wire = _await_release(wire, terminal)
     launch = process.Launch(config.process, identity, plan.seccomp, wire.fileno(), config.init, plan.preserve_fds, label)
     launch = launch._replace(personality=config.linux.personality)
-    _finish(launch, stdio, wire, plan if config.hooks and config.hooks.start_container else None)
+    _finish(launch, wire, lambda: _begin(plan, sysctls))
 
 
 def enter(entry: Entry, wire: _socket.socket) -> None:
@@ -98,9 +98,10 @@ def enter(entry: Entry, wire: _socket.socket) -> None:
     cwd = _open_directory(root, entry.process.cwd)
     terminal, stdio = _open_stdio(root, entry.process, entry.stdio, console=False)
     _change_directory(cwd, entry.process.cwd)
+    _connect(stdio, identity, entry.process)
     wire = _await_release(wire, terminal)
     launch = process.Launch(entry.process, identity, entry.seccomp, wire.fileno(), False, entry.preserve_fds, label)
-    _finish(launch._replace(personality=entry.personality, entering=True), stdio, wire, None)
+    _finish(launch._replace(personality=entry.personality, entering=True), wire, None)
 
 
 def _open_label(wanted: Process) -> Callable[[], None] | None:
@@ -261,14 +262,26 @@ def _execute_inside(hook: Hook) -> None:
     process.execute(process.open_program(sink), hook.path, hook.args or (hook.path,), list(hook.env))
 
 
-def _finish(launch: process.Launch, stdio: tuple[int, int, int], wire: _socket.socket, plan: Plan | None) -> None:
-    """With a `plan`, its startContainer hooks come first. What goes wrong is told to whoever said go: it need not be our parent."""
+def _connect(stdio: tuple[int, int, int], identity: users.Identity, wanted: Process) -> None:
+    """From now on it has its own streams only: who reads the caller's to their end is not kept waiting until the start."""
+    with Step("connecting the standard streams"):
+        process.set_stdio(stdio, terminal=wanted.terminal)
+        process.give_stdio(identity, terminal=wanted.terminal)
+
+
+def _begin(plan: Plan, sysctls: int) -> None:
+    """What waits for the start: by now the network's interfaces are there, whose sysctls may be asked for."""
+    for name, value in plan.config.linux.sysctl:
+        _write_sysctl(sysctls, name, value)
+    if plan.config.hooks and plan.config.hooks.start_container:
+        _run_start_hooks(plan)
+
+
+def _finish(launch: process.Launch, wire: _socket.socket, begin: Callable[[], None] | None) -> None:
+    """What goes wrong is told to whoever said go: it need not be our parent."""
     try:
-        if plan:
-            _run_start_hooks(plan)
-        with Step("connecting the standard streams"):
-            process.set_stdio(stdio, terminal=launch.process.terminal)
-            process.give_stdio(launch.identity, terminal=launch.process.terminal)
+        if begin:
+            begin()
         process.become(launch)
     except BaseException as error:
         send_error(wire, error)
@@ -276,21 +289,26 @@ def _finish(launch: process.Launch, stdio: tuple[int, int, int], wire: _socket.s
         os._exit(127)
 
 
-def _open_sysctls() -> int:
+def _open_sysctls(config: Config) -> int:
     """/proc/sys of the host's procfs, verified: what is written there acts on the writer's own namespaces."""
+    private = {namespace.type for namespace in config.linux.namespaces}
+    for name, _ in config.linux.sysctl:
+        _check_sysctl(name, _parts(name), private)
     fd = paths.open_root("/proc/sys")
     if linux.file_system_magic(fd) != linux.PROC_MAGIC:
         raise Invalid("setting sysctls: /proc on this host is not a proc file system")
     return fd
 
 
-def _write_sysctl(sysctls: int, name: str, value: str, config: Config) -> None:
+def _parts(name: str) -> list[str]:
     # sysctl(8): whichever of dot and slash comes first separates, the other is part of a name (net.ipv4.conf.eth0/1)
     slashes = "/" in name.partition(".")[0]
-    parts = name.split("/") if slashes else [part.replace("/", ".") for part in name.split(".")]
-    _check_sysctl(name, parts, {n.type for n in config.linux.namespaces})
+    return name.split("/") if slashes else [part.replace("/", ".") for part in name.split(".")]
+
+
+def _write_sysctl(sysctls: int, name: str, value: str) -> None:
     with Step(f"setting the sysctl {name}"):
-        fd = paths.open_in_root(sysctls, "/".join(parts), os.O_WRONLY)
+        fd = paths.open_in_root(sysctls, "/".join(_parts(name)), os.O_WRONLY)
         os.write(fd, value.encode())
         os.close(fd)
 

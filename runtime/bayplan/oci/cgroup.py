@@ -53,4 +53,4 @@ def find(found: Record) -> Cgroup | None:
 def remove(found: Record) -> None:
     there = find(found)
     if there:
-        cgroups.remove(there)
+        cgroups.remove(there, leaf="")

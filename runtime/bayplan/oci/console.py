@@ -60,6 +60,18 @@ def short_path(path: str) -> Iterator[str]:
         os.close(fd)
 
 
+def forget_inherited(*, keep: int) -> None:
+    """Close what our caller has left open in us, but the standard streams and `keep` more: a container that waits for its start must not
+    keep anybody waiting. What we open ourselves is close-on-exec, what was inherited is not."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            if fd >= 3 + keep and os.get_inheritable(fd):
+                os.close(fd)
+        except OSError:  # that of the listing itself
+            continue
+
+
 class Streams:
     """The streams of a process that we may stay with: it never has our own, which it could read back or type at (TIOCSTI)."""
 

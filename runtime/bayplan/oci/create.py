@@ -86,6 +86,7 @@ def _make(call: Invocation, stdio: console.Chooser) -> Made:
     """The container, built and waiting; of one that cannot be built nothing is left."""
     if call.flag("no-pivot"):
         raise Invalid("--no-pivot: a root that was not pivoted to can be left; put the bundle on another file system than the ramdisk")
+    console.forget_inherited(keep=call.number("preserve-fds"))
     directory = os.path.abspath(call.text("bundle", "."))
     text, config = bundle.load(directory)
     streams = stdio(config)
@@ -101,11 +102,10 @@ def _make(call: Invocation, stdio: console.Chooser) -> Made:
         created = _build(call, made, config, streams)
         made = made._replace(pid=created.pid, start_time=read_start_time(created.pid))
         record.write(call.root, made)
-        terminal = sandbox.wait_ready(created)
+        return Made(made, config, created, sandbox.wait_ready(created))
     except BaseException:
         _undo(call.root, made, config, created)
         raise
-    return Made(made, config, created, terminal)
 
 
 def _build(call: Invocation, made: Record, config: Config, stdio: tuple[int, int, int] | None) -> Created:
@@ -118,6 +118,7 @@ def _build(call: Invocation, made: Record, config: Config, stdio: tuple[int, int
         seccomp=filters.program(call.root, config.linux.seccomp, config.process.capabilities),
         hooks=_hooking(made, config),
         keyring=not call.flag("no-new-keyring"),
+        preserve_fds=call.number("preserve-fds"),
     )
 
 
@@ -193,8 +194,12 @@ def _forget_socket(root: str, found: Record) -> None:
 
 
 def _undo(root: str, made: Record, config: Config, created: Created | None) -> None:
+    """After a failure, in whatever state it has left the process: running, ended, or reaped."""
     if created:
-        sandbox.abandon(created)
+        with suppress(ChildProcessError):  # reaped: its number may be another's by now
+            if not os.waitpid(created.pid, os.WNOHANG)[0]:
+                os.kill(created.pid, 9)
+                os.waitpid(created.pid, 0)
     remove.remove(root, made, config)
 
 

@@ -7,7 +7,7 @@ import os
 from bayplan.cli.output import json_text
 from bayplan.cli.version import VERSION
 from bayplan.errors import Conflict, Unavailable
-from bayplan.kernel import mounts, namespaces, seccomp
+from bayplan.kernel import mountoptions, namespaces
 from bayplan.model.bundle_document import config_document
 from bayplan.model.capabilities import NAMES
 from bayplan.model.runtime import (
@@ -27,6 +27,10 @@ from bayplan.model.runtime import (
 from bayplan.oci.commands import COMMANDS, GLOBAL, Command, Invocation
 
 _HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+_ACTIONS = ("ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "NOTIFY", "TRACE", "TRAP")
+_OPERATORS = ("EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE")
+_ARCHITECTURES = ("AARCH64", "ARM", "X32", "X86", "X86_64")
+_FLAGS = ("LOG", "SPEC_ALLOW", "TSYNC", "WAIT_KILLABLE_RECV")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRANTED = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
 _KERNEL = ("nosuid", "noexec", "nodev")
@@ -58,18 +62,18 @@ def features(call: Invocation) -> None:
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
         "hooks": _HOOKS,
-        "mountOptions": sorted(mounts.OPTIONS),
+        "mountOptions": sorted(mountoptions.OPTIONS),
         "linux": {
             "namespaces": sorted(namespaces.FLAGS),
             "capabilities": NAMES,
             "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
             "seccomp": {
                 "enabled": True,
-                "actions": sorted(seccomp.ACTIONS),
-                "operators": sorted(seccomp.OPERATORS),
-                "archs": sorted(seccomp.ARCHITECTURES),
-                "knownFlags": sorted(seccomp.FLAGS),
-                "supportedFlags": sorted(seccomp.FLAGS),
+                "actions": [f"SCMP_ACT_{name}" for name in _ACTIONS],
+                "operators": [f"SCMP_CMP_{name}" for name in _OPERATORS],
+                "archs": [f"SCMP_ARCH_{name}" for name in _ARCHITECTURES],
+                "knownFlags": [f"SECCOMP_FILTER_FLAG_{name}" for name in _FLAGS],
+                "supportedFlags": [f"SECCOMP_FILTER_FLAG_{name}" for name in _FLAGS],
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},

@@ -15,6 +15,7 @@ from bayplan.oci.record import Record
 
 def execute(call: Invocation) -> int:
     """Run a process; its exit status is ours, unless it is detached. Conflict where the container does not run."""
+    console.forget_inherited(keep=call.number("preserve-fds"))
     found = record.read(call.root, call.arguments[0])
     said = control.status(call.root, found)
     if said == "paused" and not call.flag("ignore-paused"):
@@ -53,6 +54,8 @@ def _enter(call: Invocation, found: Record, config: Config, wanted: Process, std
             cgroup=cgroup.find(found),
             stdio=stdio,
             seccomp=filters.program(call.root, config.linux.seccomp, wanted.capabilities),
+            personality=config.linux.personality,
+            preserve_fds=call.number("preserve-fds"),
         )
     finally:
         if pidfd >= 0:
@@ -64,7 +67,7 @@ def _process(call: Invocation, own: Process) -> Process:
     if call.given("process"):
         path = call.text("process")
         with open(path, encoding="utf-8") as file:
-            return bundle_parser.parse_process(bundle.document(file.read(), path))
+            return bundle_parser.parse_process(bundle.document(file.read(), path), reading=f"reading {path}")
     words = call.arguments[1:]
     if not words:
         raise Invalid("exec: neither a command nor --process says what to execute")

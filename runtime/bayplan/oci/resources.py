@@ -55,9 +55,9 @@ def _from_document(path: str) -> Resources:
                 text = file.read()
     except OSError as error:
         raise Unavailable(f"reading {path}: {error.strerror}") from error
-    resources = bundle_parser.parse_resources(bundle.document(text, path))
+    resources = bundle_parser.parse_resources(bundle.document(text, path), reading=f"reading {path}")
     # engines send zero for what is not to change (runc's update does not tell the two apart either)
-    unsaid = {name: None for name, value in resources._asdict().items() if value == 0 and not isinstance(value, bool)}
+    unsaid: dict[str, Any] = {name: None for name, value in resources._asdict().items() if value == 0 and not isinstance(value, bool)}
     return resources._replace(devices=(), **unsaid)
 
 
