@@ -40,8 +40,8 @@ def filter_bytes(profile: Seccomp, capabilities: Iterable[str], *, machine: str)
         default = [(_AUDIT_ARCH[name], _default_leaves(name, granted)) for name in _ARCHITECTURES[machine]]
         return assemble(default, otherwise=ERRNO | ENOSYS)
     custom.check(profile)
-    listed = custom.listed(profile, machine)
-    made = [(_AUDIT_ARCH[name], _custom_leaves(profile, name, listed)) for name in _ARCHITECTURES[machine] if name in listed]
+    admitted = custom.admitted(profile, machine)
+    made = [(_AUDIT_ARCH[name], _custom_leaves(profile, name, admitted)) for name in _ARCHITECTURES[machine] if name in admitted]
     return assemble(made, otherwise=KILL_THREAD)
 
 
@@ -78,15 +78,20 @@ def _special_rules(admin: bool) -> dict[str, Rules]:
     return special
 
 
-def _custom_leaves(profile: Seccomp, architecture: str, listed: set[str]) -> list[Leaf]:
+def _custom_leaves(profile: Seccomp, architecture: str, admitted: set[str]) -> list[Leaf]:
     ground = _ground(profile, architecture)
     rules = custom.rules(profile, architecture)
     if architecture != "x86_64":
         return spread(rules, ground)
-    if "x32" in listed:
-        ground += [(X32_BIT | first, leaf) for first, leaf in _ground(profile, "x32")]
-        return spread({**rules, **custom.rules(profile, "x32")}, ground)
-    return spread(rules, [*ground, (X32_BIT, _KILLED)])
+    x32: list[Leaf] = [(0, _KILLED)]
+    if "x32" in admitted:
+        rules, x32 = {**rules, **custom.rules(profile, "x32")}, _ground(profile, "x32")
+    # bit 30 alone tells x32's numbers: with bit 31 and without it are more that no call has
+    absent = ground[-1][1] if len(ground) > 1 else x32[0][1]
+    # -1 is what a tracer writes to cancel a call: libseccomp does not take it for one of x32's
+    cancelled = x32[-1][1] if "x32" in admitted else ground[0][1]
+    edges: list[Leaf] = [(1 << 31, absent), (1 << 31 | X32_BIT, x32[-1][1]), (LOW, cancelled)]
+    return spread(rules, [*ground, *((X32_BIT | first, wanted) for first, wanted in x32), *edges])
 
 
 def _ground(profile: Seccomp, architecture: str) -> list[Leaf]:

@@ -97,7 +97,7 @@ def check(profile: Seccomp) -> None:
             )
 
 
-def listed(profile: Seccomp, native: str) -> set[str]:
+def admitted(profile: Seccomp, native: str) -> set[str]:
     """The architectures that the filter lets in at all: the machine's own, and those that the profile names."""
     return {native} | {_ARCHITECTURES[name] for name in profile.architectures if name in _ARCHITECTURES}
 
@@ -109,9 +109,11 @@ def default_action(profile: Seccomp) -> int:
 def newest(profile: Seccomp, architecture: str) -> int | None:
     """The highest number that the profile names: calls above it are newer than its author, and do not exist (ENOSYS).
 
-    None where that does not hold: the default lets calls through, or, as with runc, the profile lists no architectures or no calls.
+    None where that does not hold: the default lets calls through, or, as with runc, the profile does not list this architecture or
+    names none of its calls.
     """
-    if not profile.architectures or default_action(profile) & 0xFFFF0000 in (ALLOW, _LOG, _TRACE):
+    listed = [_ARCHITECTURES.get(name) for name in profile.architectures]
+    if architecture not in listed or default_action(profile) & 0xFFFF0000 in (ALLOW, _LOG, _TRACE):
         return None
     multiplexed = {*SOCKET_CALLS, *IPC_CALLS} if architecture == "i386" else set()
     table = numbers(architecture)

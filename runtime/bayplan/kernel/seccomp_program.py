@@ -42,7 +42,7 @@ def assemble(architectures: Sequence[tuple[int, Sequence[Leaf]]], *, otherwise: 
     """
     program: list[Instruction] = [(_LOAD, 0, 0, 4)]
     for audit, leaves in architectures:
-        body = [(_LOAD, 0, 0, 0), *_tree(leaves)]
+        body = [(_LOAD, 0, 0, 0), *_search(leaves)]
         program += [(_EQUAL, 1, 0, audit), (_JUMP, 0, 0, len(body)), *body]
     program.append((_RETURN, 0, 0, otherwise))
     if len(program) > _MOST:
@@ -67,21 +67,31 @@ def spread(rules: Mapping[int, Rules], ground: Sequence[Leaf]) -> list[Leaf]:
     return leaves
 
 
-def _tree(leaves: Sequence[Leaf]) -> list[Instruction]:
+def _search(leaves: Sequence[Leaf]) -> list[Instruction]:
+    """The tree, and behind it once each what has conditions: profiles give many calls the same ones."""
+    conditional: dict[Rules, int] = {rules: 0 for _, rules in leaves if rules[0].conditions}
+    code = _tree(leaves, list(conditional))
+    for rules in conditional:
+        conditional[rules] = len(code)
+        for rule in rules:
+            code += _rule(rule)
+    starts = list(conditional.values())
+    for at, (opcode, _, _, k) in enumerate(code):
+        if opcode == _JUMP and k < 0:
+            code[at] = (_JUMP, 0, 0, starts[~k] - at - 1)
+    return code
+
+
+def _tree(leaves: Sequence[Leaf], conditional: list[Rules]) -> list[Instruction]:
+    """A leaf with conditions is a jump to the complement of its place in `conditional`, for `_search` to resolve."""
     if len(leaves) == 1:
-        return _leaf(leaves[0][1])
+        rules = leaves[0][1]
+        return [(_JUMP, 0, 0, ~conditional.index(rules))] if rules[0].conditions else [(_RETURN, 0, 0, rules[0].action)]
     middle = len(leaves) // 2
-    left, right = _tree(leaves[:middle]), _tree(leaves[middle:])
+    left, right = _tree(leaves[:middle], conditional), _tree(leaves[middle:], conditional)
     if len(left) <= _FARTHEST:
         return [(_AT_LEAST, len(left), 0, leaves[middle][0]), *left, *right]
     return [(_AT_LEAST, 0, 1, leaves[middle][0]), (_JUMP, 0, 0, len(left)), *left, *right]
-
-
-def _leaf(rules: Rules) -> list[Instruction]:
-    code: list[Instruction] = []
-    for rule in rules:
-        code += _rule(rule)
-    return code
 
 
 def _rule(rule: Rule) -> list[Instruction]:
