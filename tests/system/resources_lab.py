@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import pathlib
@@ -114,9 +115,8 @@ def with_hierarchy(controller: str, directory: pathlib.Path, body: Callable[[Hos
         try:
             linux.unshare(linux.CLONE_NEWNS)
             linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-            with suppress(OSError):
-                if controller not in dict(cgroups.observe_host().mounts):
-                    linux.mount("cgroup", str(directory), "cgroup", 0, controller)
+            if controller not in dict(cgroups.observe_host().mounts):
+                _mount_hierarchy(controller, directory)
             host = cgroups.observe_host()
             point = dict(host.mounts).get(controller)
             if point and not os.statvfs(point).f_flag & os.ST_RDONLY:
@@ -139,18 +139,32 @@ def with_hierarchy(controller: str, directory: pathlib.Path, body: Callable[[Hos
     assert said == "done", said
 
 
+def _mount_hierarchy(controller: str, directory: pathlib.Path) -> None:
+    for _ in range(20):  # busy while cgroups that had it in the tree of version 2 are being cleared
+        try:
+            linux.mount("cgroup", str(directory), "cgroup", 0, controller)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                return
+        time.sleep(0.1)
+
+
 def _has_hierarchy(controller: str) -> bool:
     rows = (line.split() for line in pathlib.Path("/proc/cgroups").read_text().splitlines())
     return any(row[0] == controller and row[1] != "0" for row in rows)
 
 
 def _end_hierarchy(controller: str, directory: pathlib.Path) -> None:
-    # an unmounted hierarchy stays if the kernel has not yet cleared a cgroup that was removed from it
+    # an unmounted hierarchy goes after a moment, or stays if the kernel had not yet cleared a cgroup that was removed from it
+    time.sleep(0.2)
     linux.umount(str(directory))
-    for _ in range(50):
-        if not _has_hierarchy(controller):
-            return
-        time.sleep(0.1)
+    for _ in range(5):
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            if not _has_hierarchy(controller):
+                return
+            time.sleep(0.01)
         with suppress(OSError):  # or it is another's now
             linux.mount("cgroup", str(directory), "cgroup", 0, controller)
             linux.umount(str(directory))

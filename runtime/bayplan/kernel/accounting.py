@@ -43,6 +43,8 @@ class Cpu(NamedTuple):
     user: int = 0
     system: int = 0
     per_cpu: tuple[int, ...] = ()
+    per_cpu_user: tuple[int, ...] = ()
+    per_cpu_system: tuple[int, ...] = ()
     periods: int = 0
     throttled_periods: int = 0
     throttled_time: int = 0
@@ -139,11 +141,14 @@ def watch_oom(cgroup: Cgroup) -> OomWatch:
 
 def _cpu_v1(cpu: str, cpuacct: str) -> Cpu:
     spent, ticks = rows(f"{cpu}/cpu.stat"), rows(f"{cpuacct}/cpuacct.stat")
+    each = [line.split() for line in (cgroup_files.read(f"{cpuacct}/cpuacct.usage_all") or "").splitlines()[1:]]
     return Cpu(
         number(f"{cpuacct}/cpuacct.usage") or 0,
         ticks.get("user", 0) * _TICK,  # cpuacct.usage_user is finer and less true: whole ticks, not fitted to what was used
         ticks.get("system", 0) * _TICK,
         tuple(int(word) for word in (cgroup_files.read(f"{cpuacct}/cpuacct.usage_percpu") or "").split()),
+        tuple(int(row[1]) for row in each),
+        tuple(int(row[2]) for row in each),
         spent.get("nr_periods", 0),
         spent.get("nr_throttled", 0),
         spent.get("throttled_time", 0),
@@ -153,7 +158,7 @@ def _cpu_v1(cpu: str, cpuacct: str) -> Cpu:
 def _cpu_v2(leaf: str) -> Cpu:
     spent = rows(f"{leaf}/cpu.stat")
     usage, user, system, throttled = (spent.get(f"{name}_usec", 0) * 1000 for name in ("usage", "user", "system", "throttled"))
-    return Cpu(usage, user, system, (), spent.get("nr_periods", 0), spent.get("nr_throttled", 0), throttled, measure(leaf, "cpu"))
+    return Cpu(usage, user, system, (), (), (), spent.get("nr_periods", 0), spent.get("nr_throttled", 0), throttled, measure(leaf, "cpu"))
 
 
 def _memory_v1(directory: str, cgroup: Cgroup) -> Memory:
@@ -265,7 +270,8 @@ def _page_sizes(directory: str, suffix: str) -> list[str]:
 def document(accounting: Accounting) -> dict[str, Any]:
     """The JSON object of `runc events --stats`, but for its "id": nanoseconds, bytes; an unlimited amount is 2**64 - 1."""
     cpu, memory = accounting.cpu, accounting.memory
-    usage = {**_present(total=cpu.usage, percpu=list(cpu.per_cpu)), "kernel": cpu.system, "user": cpu.user}
+    each = {"percpu": list(cpu.per_cpu), "percpu_kernel": list(cpu.per_cpu_system), "percpu_user": list(cpu.per_cpu_user)}
+    usage = {**_present(total=cpu.usage, **each), "kernel": cpu.system, "user": cpu.user}
     throttling = _present(periods=cpu.periods, throttledPeriods=cpu.throttled_periods, throttledTime=cpu.throttled_time)
     counted = {"usage": memory.usage, "swap": memory.swap, "kernel": memory.kernel, "kernelTCP": memory.kernel_tcp}
     *counts, _ = accounting.block_io

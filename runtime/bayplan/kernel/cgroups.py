@@ -153,10 +153,12 @@ def adopt(host: Host, name: str, pid: int) -> None:
 
 
 def update(host: Host, cgroup: Cgroup, name: str, resources: Resources) -> Cgroup:
-    """Change a live container's limits in place. A hierarchy of version 1 that it was not in yet, it joins.
+    """Change a live container's limits in place, and nothing that `resources` says nothing of. A hierarchy of version 1 that it was not
+    in yet, it joins.
 
     Raises as `create` does. What was written before a value that the kernel refuses stays so.
     """
+    resources = limiting.complete(cgroup, resources)
     limits.check(resources)
     settings = _settings(host, resources)
     if host.version == 2:

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from bayplan.kernel.limits import Setting
     from bayplan.model.runtime import Resources
 
+_REMEDIES = {
+    "memory.limit": " (on version 1 memory.swap, which counts both, is not to be less: set it too)",
+    "cpu.quota": " (no more than its parent's)",
+    "cpu.burst": " (no more than the quota)",
+    "cpu.realtimeRuntime": " (its parent must have that much to give)",
+}
+
 
 def apply(cgroup: Cgroup, settings: list[Setting], resources: Resources) -> None:
     """Write `settings`, which are those of `resources`, and limit its devices to them. Raises as `cgroups.create` does."""
@@ -22,6 +29,20 @@ def apply(cgroup: Cgroup, settings: list[Setting], resources: Resources) -> None
     _write_all(cgroup, settings)
     if resources.devices:
         _limit_devices(cgroup, resources)
+
+
+def complete(cgroup: Cgroup, resources: Resources) -> Resources:
+    """`resources` for a live cgroup: with the other half, as it is now, of what version 2 keeps in one file, or counts otherwise."""
+    r = resources
+    if cgroup.version == 1:
+        return r
+    directory = cgroup.directories[0][1]
+    if bool(r.cpu_quota) != bool(r.cpu_period):
+        quota, period = (read(f"{directory}/cpu.max") or "max 100000").split()
+        r = r._replace(cpu_quota=r.cpu_quota or (-1 if quota == "max" else int(quota)), cpu_period=r.cpu_period or int(period))
+    if r.memory_swap and not r.memory_limit:
+        r = r._replace(memory_limit=number(f"{directory}/memory.max") or -1)
+    return r
 
 
 def missing(setting: Setting) -> str:
@@ -50,7 +71,7 @@ def _write(cgroup: Cgroup, setting: Setting) -> Kernel | None:
         path = f"{directory}/{file}"
         if os.path.exists(path):
             try:
-                write(path, value, f"setting {setting.field} to {value}")
+                write(path, value, f"setting {setting.field} to {value}{_REMEDIES.get(setting.field, '')}")
             except Kernel as error:
                 if error.errno == errno.EINVAL:
                     return error
