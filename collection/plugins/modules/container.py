@@ -398,7 +398,7 @@ options:
     aliases: ["security_opts"]
   devices:
     description:
-      - "Devices, C(HOST[:INSIDE[:PERMISSIONS]])."
+      - "Devices, C(HOST[:INSIDE[:PERMISSIONS]]), or their CDI names, C(VENDOR/CLASS=NAME)."
     type: list
     elements: str
   device_cgroup_rules:

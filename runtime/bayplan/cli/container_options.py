@@ -55,7 +55,7 @@ FILES = (
     many("volumes-from", "CONTAINER[:ro]", "all mounts of another container"),
     flag("read-only", "root file system read-only"),
     text("shm-size", "SIZE", "size of /dev/shm"),
-    many("device", "PATH[:PATH[:rwm]]", "a device of the host"),
+    many("device", "PATH[:PATH[:rwm]]", "a device of the host, or its CDI name: vendor.com/class=name"),
     many("device-cgroup-rule", "RULE", "devices that may be used: c 42:* rmw"),
 )
 

@@ -14,8 +14,12 @@ from bayplan.model.container import Mount
 from bayplan.model.digest import parse_digest
 from bayplan.model.image import ImageConfig
 from bayplan.model.runtime import Device
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.bundle import Source, Surroundings
 from bayplan.store import layers, records
+
+if TYPE_CHECKING:
+    from bayplan.model.cdi import Edits
 
 _JOINED = {"network_mode": ("network", "net"), "pid": ("pid", "pid"), "ipc": ("ipc", "ipc")}
 
@@ -33,6 +37,7 @@ def surroundings(state: State, record: Record) -> Surroundings:
         namespaces=_joined(state, record),
         devices=_devices(record),
         cpus=os.cpu_count() or 1,
+        edits=_edits(record),
     )
 
 
@@ -66,7 +71,16 @@ def _joined(state: State, record: Record) -> dict[str, str]:
 def _devices(record: Record) -> tuple[Device, ...]:
     if record.spec.privileged:
         return _all_devices()
-    return tuple(_device(each.source, each.target, record) for each in record.spec.devices)
+    return tuple(_device(each.source, each.target, record) for each in record.spec.devices if each.target)
+
+
+def _edits(record: Record) -> tuple[Edits, ...]:
+    named = [device.source for device in record.spec.devices if not device.target]
+    if not named:
+        return ()
+    from bayplan.engine import cdi  # for those who have such devices
+
+    return cdi.edits(named)
 
 
 def _device(source: str, target: str, record: Record) -> Device:

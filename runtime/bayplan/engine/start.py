@@ -172,14 +172,21 @@ def build(
         files.write(state, record.id, record.spec, leases, endpoints.gateway(state, leases))
         fill.volumes(state, record, image)
         oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
+        rootfs, hooking = sources.rootfs(state, record, image), None
+        if oci.hooks:
+            from bayplan.engine import hooks  # for those who have a device by its CDI name
+
+            oci, hooking = hooks.prepare(record.id, directory, oci, rootfs)
         status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
         own = cgroup.create(state, record.id, oci.linux.resources)
         stdio = _stdio(record)
-        rootfs = sources.rootfs(state, record, image)
-        created = sandbox.create(oci, rootfs, cgroup=own, stdio=stdio.inside, seccomp=filters.program(state, oci))
+        program = filters.program(state, oci)
+        created = sandbox.create(oci, rootfs, cgroup=own, stdio=stdio.inside, seccomp=program, hooks=hooking)
         held = _connect(state, record, created)
         ready = sandbox.start(created, launch.load_monitor if owner >= 0 else None)
         started = _note(directory, created.pid, restarts)
+        if oci.hooks:
+            hooks.run_started(record.id, directory, oci, created.pid)
         endpoints.announce(state, leases)
         told = monitor.config(state, record, image, leases, held, started)
     except BaseException:

@@ -184,6 +184,13 @@ def clear(state: State, record: Record) -> None:
     """What a run has in the kernel. Whatever of it runs is killed first: names are announced for what runs."""
     cgroup.remove(state, record.id)
     endpoints.detach(state, record.id)
+    try:
+        os.stat(f"{state.root.container(record.id)}/poststop.json")
+    except FileNotFoundError:
+        return
+    from bayplan.engine import hooks  # for those who have a device by its CDI name
+
+    hooks.run_stopped(state.root.container(record.id))
 
 
 def remove(state: State, record: Record, *, force: bool = False, volumes: bool = False) -> None:

@@ -92,6 +92,8 @@ class Logging(NamedTuple):
 
 
 class Device(NamedTuple):
+    """A node of the host's, or, without a target, what CDI calls `vendor.com/class=name` (model/cdi.py)."""
+
     source: str
     target: str
     permissions: str = "rwm"

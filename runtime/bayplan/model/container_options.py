@@ -86,7 +86,7 @@ SERVICE = (
     Option("cap_add", "list", "Capabilities to add.", elements="str", aliases=("capabilities",)),
     Option("cap_drop", "list", "Capabilities to take away.", elements="str"),
     Option("security_opt", "list", "C(no-new-privileges), C(seccomp=unconfined).", elements="str", aliases=("security_opts",)),
-    Option("devices", "list", "Devices, C(HOST[:INSIDE[:PERMISSIONS]]).", elements="str"),
+    Option("devices", "list", "Devices, C(HOST[:INSIDE[:PERMISSIONS]]), or their CDI names, C(VENDOR/CLASS=NAME).", elements="str"),
     Option("device_cgroup_rules", "list", "Rules of the device controller.", elements="str"),
     Option("sysctls", "raw", "Kernel parameters of its namespaces."),
     Option("pid", "str", "C(host) or C(container:NAME) share that process namespace.", aliases=("pid_mode",)),

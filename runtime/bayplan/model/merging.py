@@ -95,7 +95,13 @@ def _target(element: Any) -> str:
     return parts[1] if len(parts) > 1 else parts[0]
 
 
-_IDENTITIES: dict[str, Callable[[Any], str]] = {"volumes": _target, "devices": _target, "secrets": _target, "configs": _target}
+def _device(element: Any) -> str:
+    """As `_target`; in a device's CDI name (vendor.com/class=name) colons may be."""
+    named = isinstance(element, str) and "=" in element and not element.startswith("/")
+    return element if named else _target(element)
+
+
+_IDENTITIES: dict[str, Callable[[Any], str]] = {"volumes": _target, "devices": _device, "secrets": _target, "configs": _target}
 
 
 def _pairs(value: Any) -> dict[str, Any]:

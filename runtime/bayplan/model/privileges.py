@@ -35,20 +35,21 @@ def _capability(node: Node) -> str:
 
 
 def parse_devices(node: Node, scope: Scope) -> tuple[Device, ...]:
-    """Sorted by the path inside, each once."""
+    """Sorted by the path inside, or by name where CDI knows what is inside; each once."""
     found: dict[str, Device] = {}
     for element in node.elements():
         device = _long_device(element) if isinstance(element.value, dict) else _short_device(element)
-        if device.target in found:
-            raise element.wrong(f"two devices have the target {device.target}")
-        found[device.target] = device
-    return tuple(found[target] for target in sorted(found))
+        place = device.target or device.source
+        if place in found:
+            raise element.wrong(f"two devices have the target {place}")
+        found[place] = device
+    return tuple(found[place] for place in sorted(found))
 
 
 def _short_device(node: Node) -> Device:
+    if _is_named(node.text()):
+        return _named_device(node)
     parts = node.text().split(":")
-    if "=" in parts[0] and not parts[0].startswith("/"):
-        raise node.wrong("devices by CDI name are not supported yet; name the device's path")
     if len(parts) == 2 and not parts[1].startswith("/"):
         parts = [parts[0], parts[0], parts[1]]
     return _device(node, parts[0], *(parts[1:] or [parts[0]])) if len(parts) <= 3 else _device(node, "", "")
@@ -57,8 +58,23 @@ def _short_device(node: Node) -> Device:
 def _long_device(node: Node) -> Device:
     members = node.members(("source", "target", "permissions"))
     source = members["source"].text() if "source" in members else ""
+    if _is_named(source):
+        for key in ("target", "permissions"):
+            if key in members and members[key].text() not in ("", source):
+                raise members[key].wrong("of a device by its CDI name the vendor's file says that")
+        return _named_device(members["source"])
     target = members["target"].text() if "target" in members else source
     return _device(node, source, target, members["permissions"].text() if "permissions" in members else "rwm")
+
+
+def _is_named(text: str) -> bool:
+    return "=" in text and not text.startswith("/")
+
+
+def _named_device(node: Node) -> Device:
+    from bayplan.model import cdi  # for those who have such devices
+
+    return Device(cdi.parse_name(node), "", "")
 
 
 def _device(node: Node, source: str, target: str, permissions: str = "rwm") -> Device:
@@ -69,7 +85,7 @@ def _device(node: Node, source: str, target: str, permissions: str = "rwm") -> D
 
 
 def devices_document(devices: tuple[Device, ...]) -> list[Any]:
-    return [device._asdict() for device in devices]
+    return [device._asdict() if device.target else device.source for device in devices]
 
 
 def parse_device_rules(node: Node, scope: Scope) -> tuple[str, ...]:

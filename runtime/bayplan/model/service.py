@@ -128,7 +128,7 @@ UNSUPPORTED = {
     "external_links": "containers on one network find each other by name",
     "volumes_from": "name the volumes under volumes",
     "mac_address": "write it under networks.NAME.mac_address",
-    "gpus": "devices by CDI are not supported yet",
+    "gpus": "name them under devices as CDI does, such as nvidia.com/gpu=all",
     "runtime": "there is one runtime",
     "provider": "external providers are not supported",
     "models": "models are not supported",

@@ -27,6 +27,8 @@ from bayplan.plan import privileges
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bayplan.model.cdi import Edits
+
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CPU_PERIOD = 100_000
 UNNAMED_USER = "0"
@@ -46,6 +48,7 @@ class Surroundings(NamedTuple):
     volume is mounted to its content; that of the image's own volumes too.
 
     `namespaces` maps a namespace's type to the path of the one to join (container:NAME); `cpus` counts the host's processors.
+    `edits` are those of devices by their CDI name.
     """
 
     id: str
@@ -55,11 +58,12 @@ class Surroundings(NamedTuple):
     namespaces: Mapping[str, str] = {}
     devices: tuple[Device, ...] = ()
     cpus: int = 0
+    edits: tuple[Edits, ...] = ()
 
 
 def bundle(spec: Container, image: ImageConfig, around: Surroundings) -> Config:
     """The Config to run; raises Invalid where the declaration and the image together name no command."""
-    return Config(
+    config = Config(
         process=process(spec, image, around.id, arguments(spec, image)),
         root=Root(f"{around.directory}/rootfs", spec.read_only),
         hostname="" if spec.uts == "host" else hostname(spec, around.id),
@@ -69,6 +73,11 @@ def bundle(spec: Container, image: ImageConfig, around: Surroundings) -> Config:
         annotations=spec.annotations,
         init=spec.init,
     )
+    if not around.edits:
+        return config
+    from bayplan.model import cdi  # for those who have such devices
+
+    return cdi.inject(config, around.edits)
 
 
 def hostname(spec: Container, container_id: str) -> str:
@@ -209,14 +218,12 @@ def _default_mounts(spec: Container, around: Surroundings) -> tuple[OciMount, ..
 
 
 def _ipc_mounts(spec: Container, kernel: tuple[str, ...]) -> tuple[OciMount, OciMount]:
-    """Message queues belong to the namespace; shared memory is the host's own where its namespace is shared."""
+    """Message queues belong to the namespace, the host's too, which may have them mounted nowhere; shared memory is the host's own
+    where its namespace is shared."""
+    queues = OciMount("/dev/mqueue", "mqueue", "mqueue", kernel)
     if spec.ipc == "host":
-        return (
-            OciMount("/dev/mqueue", "bind", "/dev/mqueue", ("rbind", *kernel)),
-            OciMount("/dev/shm", "bind", "/dev/shm", ("rbind", "rw")),
-        )
-    size = (*kernel, "mode=1777", f"size={spec.shm_size}")
-    return OciMount("/dev/mqueue", "mqueue", "mqueue", kernel), OciMount("/dev/shm", "tmpfs", "shm", size)
+        return queues, OciMount("/dev/shm", "bind", "/dev/shm", ("rbind", "rw"))
+    return queues, OciMount("/dev/shm", "tmpfs", "shm", (*kernel, "mode=1777", f"size={spec.shm_size}"))
 
 
 def _declared(mount: Mount, around: Surroundings) -> OciMount:
