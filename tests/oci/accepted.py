@@ -19,7 +19,7 @@ class Accepted(NamedTuple):
 
 
 def _read_only(config: Mapping[str, Any], ours: str | None, theirs: list[str | None]) -> bool:
-    return any("ro" in mount.get("options", ()) for mount in config["mounts"] if mount["type"] == "cgroup")
+    return any("ro" in mount.get("options", ()) for mount in config["mounts"] if mount.get("type") == "cgroup")
 
 
 def _scheduled(config: Mapping[str, Any], ours: str | None, theirs: list[str | None]) -> bool:
@@ -34,6 +34,20 @@ def _prioritised(config: Mapping[str, Any], ours: str | None, theirs: list[str |
 
 def _tun(config: Mapping[str, Any], ours: str | None, theirs: list[str | None]) -> bool:
     return {value and value.replace("c 10:200 rwm ", "").replace("c 5:1 rwm ", "") for value in theirs} >= {ours}
+
+
+def _as_its_options_say(config: Mapping[str, Any], ours: str | None, theirs: list[str | None]) -> bool:
+    seen = {"private": "private", "slave": "master", "shared": "shared"}
+    words = {
+        seen[word.removeprefix("r")] for mount in config["mounts"] for word in mount.get("options", ()) if word.removeprefix("r") in seen
+    }
+    return ours in {"private", *words}
+
+
+def _in_order(config: Mapping[str, Any], ours: str | None, theirs: list[str | None]) -> bool:
+    moments = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+    ran = [moments.index(moment) for moment in (ours or "").split()]
+    return ran == sorted(ran) and sorted(ran) == sorted(moments.index(moment) for moment in (theirs[0] or "").split())
 
 
 ACCEPTED = (
@@ -54,8 +68,11 @@ ACCEPTED = (
     Accepted("paths", "/sys/fs/cgroup", "the same directory's mode, and that it is read-only as was asked for"),
     Accepted("left in the root", "/.*", "a file that was made to be mounted on: all three have other modes",
              lambda config, ours, theirs: ours is not None and ours.startswith("100644 ")),
-    Accepted("mount propagation", "/mnt/.*", "a mount that is to be shared is shared with its source, not with a copy of it",
-             lambda config, ours, theirs: ours == "shared"),
+    Accepted("mount propagation", "/sys/fs/cgroup/.*", "the host's hierarchies are bound for this container alone",
+             lambda config, ours, theirs: ours == "private"),
+    Accepted("mount propagation", "/mnt/.*", "the mount's own options say so, private being said where nothing is; with the others it "
+             "depends on `rootfsPropagation` as well", _as_its_options_say),
+    Accepted("hooks", "order", "the others run `poststart` while those of `startContainer` still run", _in_order),
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ SYSCTLS = (
     ("domain", "kernel.domainname", ("example.org",)),
 )
 LOOKED = ("/", "/etc/passwd", "/etc/secret", "/data", "/data/inner", "/data/file", "/srv", "/tmp", "/dev", "/dev/shm", "/dev/pts", "/link",
-          "/mnt/one", "/mnt/two", "/made/by/mount", "/proc/sys", "/proc/kcore", "/proc/keys", "/sys", "/sys/fs/cgroup", "/sys/firmware",
+          "/mnt/one", "/mnt/two", "/made/by/mount", "/relative", "/proc/sys", "/proc/kcore", "/proc/keys", "/sys", "/sys/fs/cgroup", "/sys/firmware",
           "/proc/sysrq-trigger", "/mnt/one/sub", "/mnt/two/sub")  # fmt: skip
 DEFAULT_MOUNTS: tuple[Json, ...] = (
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},

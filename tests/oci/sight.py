@@ -46,7 +46,10 @@ def _known(place: Place) -> dict[str, str]:
 
 
 def _mounts(lines: list[str], place: Place, container: str) -> Fields:
-    """proc_pid_mountinfo(5), by mount point; of several at one point, in their order."""
+    """proc_pid_mountinfo(5), by mount point; of several at one point, in their order.
+
+    A file system's mode is not among its options: some runtimes give it afterwards, and it is seen at the path itself.
+    """
     fields: Fields = {}
     for line in lines:
         words = line.replace(container, "ID").replace(str(place.directory), "@").split(" ")
@@ -58,6 +61,6 @@ def _mounts(lines: list[str], place: Place, container: str) -> Fields:
         fields["mount of", place_name] = f"{kind} {root}"
         fields["mount source", place_name] = source
         fields["mount options", place_name] = ",".join(sorted(options.split(",")))
-        fields["mount superblock", place_name] = ",".join(sorted(superblock.split(",")))
+        fields["mount superblock", place_name] = ",".join(sorted(word for word in superblock.split(",") if not word.startswith("mode=")))
         fields["mount propagation", place_name] = " ".join(shared) or "private"
     return fields
