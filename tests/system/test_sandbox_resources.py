@@ -470,6 +470,20 @@ def test_what_does_not_freeze_in_time_is_thawed_again(host: Host, monkeypatch: p
         assert not freezer.is_frozen(cgroup), "neither frozen nor half frozen"
 
 
+@EACH
+def test_what_is_below_something_frozen_is_not_thawed_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freezer, "_THAW_SECONDS", 0.5)
+    with limited(Resources(), host=host, also=("freezer",)) as (_, name, parent):
+        child = cgroups.create(host, f"{name}/child", Resources(), leaf="", also=("freezer",))
+        with load(child, spin):
+            freezer.freeze(parent)
+            with pytest.raises(Conflict, match="a cgroup above it"):
+                freezer.thaw(child)
+            assert not freezer.is_frozen(child) and freezer.is_frozen(parent), "it is the parent that is frozen"
+            freezer.thaw(parent)
+        cgroups.remove(child, leaf="")
+
+
 # the account
 
 

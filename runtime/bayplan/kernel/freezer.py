@@ -14,7 +14,7 @@ from bayplan.errors import Conflict, Kernel, Unavailable
 from bayplan.kernel.cgroup_files import read, rows, write
 from bayplan.kernel.cgroups import Cgroup, directories, join_all, observe_host
 
-_SECONDS = 10.0
+_SECONDS, _THAW_SECONDS = 10.0, 10.0
 _ROUND_SECONDS = 0.5
 
 
@@ -34,12 +34,16 @@ def freeze(cgroup: Cgroup) -> Cgroup:
 
 
 def thaw(cgroup: Cgroup) -> None:
-    """Let it go on; one that is not frozen is no error."""
+    """Let it go on; one that is not frozen is no error. Conflict if it does not within 10 s: a cgroup above it is frozen."""
     directory = _directory(cgroup)
-    if directory:
-        _set(cgroup, directory, frozen=False)
-        while _is(cgroup, directory):
-            time.sleep(0.001)
+    if not directory:
+        return
+    _set(cgroup, directory, frozen=False)
+    deadline = time.monotonic() + _THAW_SECONDS
+    while _is(cgroup, directory):
+        if time.monotonic() > deadline:
+            raise Conflict(f"thawing the container: it stays frozen with a cgroup above it; thaw that ({os.path.dirname(directory)})")
+        time.sleep(0.001)
 
 
 def is_frozen(cgroup: Cgroup) -> bool:
