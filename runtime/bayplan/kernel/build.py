@@ -25,7 +25,8 @@ _IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni
 
 class Plan(NamedTuple):
     """What `create` hands to the child. `joined` maps CLONE_NEW flags to descriptors; `sources` as in rootfs.populate.
-    `state` is what a hook is told, given the container's status; without `keyring` the caller's session keyring stays."""
+    `state` is what a hook is told, given the container's status; without `keyring` the caller's session keyring stays.
+    `inside` says that it is the root of a user namespace already."""
 
     config: Config
     rootfs: rootfs.Rootfs
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     state: HookState | None = None
     keyring: bool = True
     preserve_fds: int = 0
+    inside: bool = False
 
 
 class Entry(NamedTuple):
@@ -56,7 +58,7 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     config = plan.config
     label = _open_label(config.process)
     joined = _join_meanwhile(plan.cgroup)
-    _detach(config.process, keyring=plan.keyring)
+    _detach(config.process, keyring=plan.keyring, inside=plan.inside)
     with Step("joining namespaces"):
         namespaces.join(plan.joined)
     _name_host(config)
@@ -64,7 +66,8 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     root = rootfs.mount_rootfs(plan.rootfs)
     rootfs.populate(root, config, plan.sources)
     joined()
-    if any(n.type == "cgroup" and not n.path for n in config.linux.namespaces):
+    _enter_time(plan)
+    if namespaces.makes(config.linux.namespaces, "cgroup"):
         with Step("making a cgroup namespace"):
             linux.unshare(linux.CLONE_NEWCGROUP)
     rootfs.populate_cgroups(root, config)
@@ -138,13 +141,13 @@ def _join_meanwhile(cgroup: Cgroup | None) -> Callable[[], None]:
     return wait
 
 
-def _detach(wanted: Process, *, keyring: bool) -> None:
+def _detach(wanted: Process, *, keyring: bool, inside: bool = False) -> None:
     """Leave everything that was the caller's: session, signals, priority, keyring, mask."""
     os.umask(0)
     os.setsid()
     linux.reset_signals()
-    _write_oom_score(wanted.oom_score_adj or 0)
-    _reset_core_filter()
+    if not inside:
+        detach_own(wanted)
     _reset_priority()
     if not keyring:
         return
@@ -154,6 +157,12 @@ def _detach(wanted: Process, *, keyring: bool) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
+
+
+def detach_own(wanted: Process) -> None:
+    """What only the owner of /proc/self may write, which in a user namespace this process is not: it is not dumpable."""
+    _write_oom_score(wanted.oom_score_adj or 0)
+    _reset_core_filter()
 
 
 def _reset_priority() -> None:
@@ -179,6 +188,16 @@ def _write_oom_score(score: int) -> None:
         if int(os.read(fd, 16)) != score:
             os.write(fd, str(score).encode())
         os.close(fd)
+
+
+def _enter_time(plan: Plan) -> None:
+    if not namespaces.makes(plan.config.linux.namespaces, "time"):
+        return
+    with Step("making a time namespace (Linux 5.6)"):
+        if plan.inside:  # else its own /proc/self is not the container's root's to write to; nobody else is in there yet
+            linux.prctl(linux.PR_SET_DUMPABLE, 1)
+        namespaces.enter_time(plan.config.linux.time_offsets)
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
 
 
 def _name_host(config: Config) -> None:

@@ -11,10 +11,10 @@ import os
 
 from bayplan.errors import Kernel
 from bayplan.kernel import linux, tree
-from bayplan.kernel.rootfs import Overlay, Plain, Rootfs, Step
+from bayplan.kernel.rootfs import Overlay, Plain, Step
 
 
-def copy(rootfs: Rootfs, path: str, target: str) -> None:
+def copy(rootfs: Overlay | Plain, path: str, target: str) -> None:
     """Copy what the image has at `path` into the empty directory `target`, which takes the attributes of `path` too.
 
     A `path` that is no directory in the image leaves `target` as it is. Raises Kernel; what was copied by then stays.
@@ -34,7 +34,7 @@ def copy(rootfs: Rootfs, path: str, target: str) -> None:
         raise Kernel(f"filling a volume from {path} of its image", OSError(int(number), os.strerror(int(number)), where))
 
 
-def _copy_and_exit(rootfs: Rootfs, path: str, destination: int, writer: int) -> None:
+def _copy_and_exit(rootfs: Overlay | Plain, path: str, destination: int, writer: int) -> None:
     try:
         _enter(rootfs)
         source = _open_directory(path)
@@ -47,7 +47,7 @@ def _copy_and_exit(rootfs: Rootfs, path: str, destination: int, writer: int) -> 
         os._exit(0)
 
 
-def _enter(rootfs: Rootfs) -> None:
+def _enter(rootfs: Overlay | Plain) -> None:
     """The image alone, read-only: without the container's own layer, which another mount may be using."""
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)

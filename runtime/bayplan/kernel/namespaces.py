@@ -14,34 +14,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FLAGS = {
+    "user": linux.CLONE_NEWUSER,
     "mount": linux.CLONE_NEWNS,
     "pid": linux.CLONE_NEWPID,
     "network": linux.CLONE_NEWNET,
     "ipc": linux.CLONE_NEWIPC,
     "uts": linux.CLONE_NEWUTS,
     "cgroup": linux.CLONE_NEWCGROUP,
+    "time": linux.CLONE_NEWTIME,
 }
 _FILES = {"mount": "mnt", "network": "net"}
-_ORDER = (
-    "ipc",
-    "uts",
-    "network",
-    "cgroup",
-    "pid",
-    "mount",
-)  # the mount namespace last: after it paths are the container's
+# the user namespace first: the others belong to it; the mount namespace last: after it paths are the container's
+_ORDER = ("user", "ipc", "uts", "network", "cgroup", "time", "pid", "mount")
+_LATER = ("user", "cgroup", "time")  # not made by the clone: sandbox.py, and build.py once the process is in its cgroup
 
 
 def clone_flags(wanted: Iterable[Namespace]) -> int:
-    """The flags of the namespaces to make at the clone; the cgroup namespace comes later, from inside the cgroup."""
-    return sum(FLAGS[n.type] for n in wanted if not n.path and n.type in FLAGS and n.type != "cgroup")
+    """The flags of the namespaces to make at the clone."""
+    return sum(FLAGS[n.type] for n in wanted if not n.path and n.type not in _LATER)
+
+
+def makes(wanted: Iterable[Namespace], kind: str) -> bool:
+    """Whether a namespace of that kind is to be made, not joined or shared."""
+    return any(n.type == kind and not n.path for n in wanted)
 
 
 def open_joined(wanted: Iterable[Namespace], opened: list[int]) -> dict[int, int]:
     """Descriptors of the namespaces that are to be joined, by their CLONE_NEW flag; all are added to `opened`."""
     joined = {}
     for namespace in wanted:
-        if namespace.path and namespace.type in FLAGS:
+        if namespace.path:
             joined[FLAGS[namespace.type]] = _open(namespace.path, opened)
     return joined
 
@@ -51,8 +53,12 @@ def open_all(pid: int, pidfd: int, opened: list[int]) -> dict[int, int]:
     joined = {}
     for kind in _ORDER:
         name = _FILES.get(kind, kind)
+        try:
+            here = os.stat(f"/proc/self/ns/{name}")
+        except FileNotFoundError:
+            continue  # the kernel has none of that kind
         fd = _open(f"/proc/{pid}/ns/{name}", opened)
-        there, here = os.fstat(fd), os.stat(f"/proc/self/ns/{name}")
+        there = os.fstat(fd)
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
             joined[FLAGS[kind]] = fd
     _verify_alive(pid, pidfd)
@@ -60,10 +66,27 @@ def open_all(pid: int, pidfd: int, opened: list[int]) -> dict[int, int]:
 
 
 def join(joined: dict[int, int]) -> None:
-    """Join all but the pid namespace, which the parent has set for its children. The kernel checks each one's type."""
+    """Join all but the pid namespace, which the parent has set for its children. The kernel checks each one's type.
+
+    In a user namespace this process is its root: outside it still was the host's, which inside is nobody.
+    """
     for flag, fd in joined.items():
         if flag != linux.CLONE_NEWPID:
             linux.setns(fd, flag)
+        if flag == linux.CLONE_NEWUSER:
+            linux.set_identity(0, 0, ())
+
+
+def enter_time(offsets: tuple[tuple[str, int, int], ...]) -> None:
+    """Enter a new time namespace whose clocks are ahead by `offsets` (time_namespaces(7)). This process has one thread."""
+    linux.unshare(linux.CLONE_NEWTIME)
+    if offsets:
+        fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, "".join(f"{clock} {seconds} {nanoseconds}\n" for clock, seconds, nanoseconds in offsets).encode())
+        os.close(fd)
+    fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    linux.setns(fd, linux.CLONE_NEWTIME)
+    os.close(fd)
 
 
 def _open(path: str, opened: list[int]) -> int:

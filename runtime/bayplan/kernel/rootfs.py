@@ -38,13 +38,22 @@ class Overlay(NamedTuple):
 
 
 class Plain(NamedTuple):
-    """A directory that is the root file system already (the copying driver, an OCI bundle)."""
+    """A directory that is the root file system already (the copying driver, an OCI bundle). `idmapped`: in a user namespace, its files
+    are to have the ids inside that they have here."""
 
     path: str
     nosuid: bool = False
+    idmapped: bool = False
 
 
-Rootfs: TypeAlias = "Overlay | Plain"
+class Tree(NamedTuple):
+    """A detached mount that is it (userns.py)."""
+
+    fd: int
+    nosuid: bool = False
+
+
+Rootfs: TypeAlias = "Overlay | Plain | Tree"
 
 
 class Step:
@@ -80,6 +89,10 @@ def mount_rootfs(rootfs: Rootfs, *, propagation: str = "private") -> int:
 
     With the `propagation` "slave" or "rslave" a plain directory receives what the host mounts beneath it."""
     linux.mount("", "/", "", linux.MS_REC | linux.MS_SLAVE)
+    if isinstance(rootfs, Tree):
+        with Step("attaching the root file system"):  # unseen on top of the host's root, which it is about to replace
+            linux.move_mount(rootfs.fd, paths.open_root("/"))
+            return rootfs.fd
     if isinstance(rootfs, Plain):
         with Step(f"binding the root file system {rootfs.path}"):
             linux.mount(rootfs.path, rootfs.path, "", linux.MS_BIND | linux.MS_REC)

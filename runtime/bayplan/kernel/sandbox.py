@@ -88,13 +88,13 @@ def create(
         joined = namespaces.open_joined(config.linux.namespaces, opened)
         state = hooks.state if hooks else None
         plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, state, keyring, preserve_fds)
-        created = _clone(
-            namespaces.clone_flags(config.linux.namespaces),
-            lambda wire: build.build(plan, wire),
-            cgroup=cgroup,
-            pid_namespace=joined.get(linux.CLONE_NEWPID, -1),
-            program=config.process.args[0] if config.process.args else "",
-        )
+        flags = namespaces.clone_flags(config.linux.namespaces)
+        program = config.process.args[0] if config.process.args else ""
+        if any(namespace.type == "user" for namespace in config.linux.namespaces):
+            created = _clone_inside(flags, plan, opened, program=program)
+        else:
+            child, pid_namespace = lambda wire: build.build(plan, wire), joined.get(linux.CLONE_NEWPID, -1)
+            created = _clone(flags, child, cgroup=cgroup, pid_namespace=pid_namespace, program=program)
         return created._replace(built=hooks.built) if hooks else created
     finally:
         for fd in opened:
@@ -209,6 +209,31 @@ def _open_sources(config: Config, opened: list[int]) -> dict[int, int]:
             sources[index] = mounts.open_source(mount)
             opened.append(sources[index])
     return sources
+
+
+def _clone_inside(flags: int, plan: build.Plan, opened: list[int], *, program: str) -> Created:
+    """As `_clone`, in a user namespace of the container's own."""
+    from bayplan.kernel import userns
+
+    joined = dict(plan.joined)
+    own = userns.open_own(plan.config.linux, joined, opened)
+    tree = userns.bring(plan.rootfs, own)
+    opened.append(tree.fd)
+    userns.give_streams(plan.stdio, plan.config.linux)
+    mount = {flag: fd for flag, fd in joined.items() if flag == linux.CLONE_NEWNS}
+    inside = plan._replace(rootfs=tree, joined=mount, cgroup=None, inside=True)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    try:
+        place = userns.Place(plan.cgroup, joined, lambda: build.detach_own(plan.config.process))
+        with Step("making the container's first process in its user namespace"):
+            pid = userns.fork(flags, own, place, theirs)
+        if pid == 0:
+            _run(lambda wire: build.build(inside, wire), ours, theirs)
+    finally:
+        theirs.close()
+    if pid < 0:
+        raise decode_error(receive(ours)[0])
+    return Created(pid, open_pidfd(pid), ours, program)
 
 
 def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, pid_namespace: int, program: str) -> Created:
