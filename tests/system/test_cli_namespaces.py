@@ -85,7 +85,13 @@ def test_an_exec_can_be_left_with_its_keys_and_runs_on(host: Lab) -> None:
         assert left, "what runs in the terminal is not hung up on"
         for row in left:
             os.kill(int(row.split()[0]), 9)
-    assert "neither a character" in host.run("run", "--rm", "-t", "--detach-keys", "ctrl-", IMAGE, "true").stderr
+
+
+@pytest.mark.parametrize("options", [("-t", "--detach-keys", "ctrl-"), ("--attach", "nothing")])
+def test_wrong_options_about_streams_are_refused_before_anything_runs(host: Lab, options: tuple[str, ...]) -> None:
+    done = host.run("run", "--name", "never", *options, IMAGE, "sleep", "1000")
+    assert done.returncode == 125 and done.stderr.count("\n") == 1, "said at once"
+    assert host.run("inspect", "never").returncode == 1, "nothing was made"
 
 
 def test_exec_takes_its_options_into_account(host: Lab) -> None:

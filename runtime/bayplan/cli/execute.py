@@ -84,6 +84,7 @@ def _detaching(call: Call) -> Keys:
 
 def _tend(terminal: int) -> None:
     """Leave a process behind that reads what is written to `terminal` until nobody has it any more: closed, it would hang up on them."""
+    _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)  # our own terminal hangs up on what is not yet in a session of its own
     if os.fork():
         return
     try:

@@ -138,11 +138,11 @@ class Relay:
     def _take(self) -> None:
         typed = os.read(self._source, _CHUNK)
         self._typed, leaves = self._keys.filter(typed) if self._keys else (typed, False)
-        if leaves:
-            raise Left
         if self._typed:
             self._give()
-        elif not typed:
+        if leaves:
+            raise Left
+        if not typed:
             self._source = -1
             self._hang_up()
 

@@ -24,6 +24,10 @@ def run(call: Call) -> int:
     """Create a container and start it; in the foreground its exit status is ours."""
     if call.flag("detach") and call.given("attach"):
         raise Conflict("--detach and --attach contradict each other")
+    if not call.flag("detach"):
+        from bayplan.cli.streams import check
+
+        check(call)
     state = call.state(create=True, lasting=not call.flag("rm"))
     spec = declared(call)
     record = _create(call, state, spec)

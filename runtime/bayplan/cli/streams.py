@@ -25,11 +25,17 @@ _PROXIED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "CONT", "ALRM")
 _NO_STATUS = 0
 
 
+def check(call: Call) -> None:
+    """Raises Invalid for what is wrong with the options about streams: nothing must run yet, for nobody would be there to attend it."""
+    _streams(call, stdin=False, tty=True)
+
+
 def foreground(call: Call, state: State, record: Record) -> int:
     """Start the container as its owner, be its terminal until it ends, clear away after it; its exit status.
 
     Leaving it (the detaching keys, a reader that has gone) leaves it to its monitor. Raises what starting raises.
     """
+    check(call)
     terminal = _terminal(call, record, stdin=_wants_stdin(call, record))
     from bayplan.engine import start, stop
 
