@@ -13,14 +13,22 @@ from bayplan.model.result import DEFAULT_ROOT
 from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable, Sequence
     from typing import NoReturn
+else:
+    import _signal  # without the enumerations of `signal`
 
 _DEFAULT_CODE = 1
 
 
 def main(argv: Sequence[str]) -> NoReturn:
-    """Run one command line and end the process, without the interpreter's long good-bye."""
+    """Run one command line and end the process, without the interpreter's long good-bye.
+
+    A caller that ignores SIGCHLD hands that on (sigaction(2)), and then nobody is told how a child of ours ended: a container's
+    monitor would wait for ever for one that was quick.
+    """
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     code = run(argv)
     try:
         sys.stdout.flush()

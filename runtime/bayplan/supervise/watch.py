@@ -58,7 +58,8 @@ class Monitor:
         self._restarts, self._streak = config.restarts, config.streak
         self._errors = 0
         self._told = False  # whether everybody has been told of the end
-        self._oom_before = oom_kills(config.oom_file)
+        # The first life's cgroup is new, and its process may have been killed before we are here to count; a later one's is not.
+        self._oom_before = oom_kills(config.oom_file) if config.restarts else 0
         self._loop = loop = Loop(self._report)
         self._control = Control(
             loop, health=lambda: self._health.state(), reload=self._reload, stop=self._stop, ports=self._ports,
