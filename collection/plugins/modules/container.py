@@ -430,6 +430,12 @@ options:
       - "C(private) or C(host)."
     type: str
     choices: ["private", "host"]
+  userns_mode:
+    description:
+      - "C(private) gives it user ids of its own: its root is nobody on the host."
+    type: str
+    choices: ["host", "private"]
+    aliases: ["userns"]
   wait:
     description:
       - "Wait until what was started is running, and healthy where it has a health check."

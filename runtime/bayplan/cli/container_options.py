@@ -66,6 +66,7 @@ PROCESS = (
     text("user -u", "USER[:GROUP]", "user, by name or number"),
     many("group-add", "GROUP", "one more group"),
     text("entrypoint", "COMMAND", "instead of the image's entry point"),
+    text("systemd", "MODE", "prepared for systemd as its first process: auto (by its command), always, false"),
     flag("init", "run a small init that forwards signals and reaps processes"),
     flag("tty -t", "give it a terminal"),
     flag("interactive -i", "keep its standard input open"),
@@ -85,7 +86,7 @@ SECURITY = (
     text("pid", "MODE", "process namespace: host, container:NAME"),
     text("ipc", "MODE", "IPC namespace: private, host, shareable, container:NAME"),
     text("uts", "MODE", "UTS namespace: host"),
-    text("userns", "MODE", "user namespace: host, which is the only one"),
+    text("userns", "MODE", "user namespace: host, or private: user ids of its own"),
     text("cgroupns", "MODE", "cgroup namespace: private, host"),
 )
 

@@ -34,6 +34,7 @@ _PLAIN = {
     "ipc": "ipc",
     "uts": "uts",
     "cgroupns": "cgroup",
+    "userns": "userns_mode",
     "pull": "pull_policy",
     "platform": "platform",
 }
@@ -95,8 +96,6 @@ def service_mapping(call: Call, *, variables: Mapping[str, str], directory: str)
     mapping.update({key: value for key, value in parts.items() if value})
     if call.given("stop-timeout"):
         mapping["stop_grace_period"] = f"{call.number('stop-timeout')}s"
-    if call.text("userns", "host") != "host":
-        raise Invalid(f"--userns {call.text('userns')}: only `host` is there; containers share the host's user namespace")
     mapping.update(_networks(call))
     return mapping
 
@@ -107,7 +106,8 @@ def option_of(key: str) -> str:
         "image": "IMAGE", "command": "COMMAND", "volumes": "--volume", "networks": "--network", "network_mode": "--network",
         "environment": "--env", "labels": "--label", "annotations": "--annotation", "sysctls": "--sysctl", "ulimits": "--ulimit",
         "healthcheck": "--health-cmd", "logging": "--log-driver", "stop_grace_period": "--stop-timeout", "dns_opt": "--dns-option",
-        "x-bayplan.profile": "--profile", "x-bayplan.cpuset_mems": "--cpuset-mems", "entrypoint": "--entrypoint",
+        "x-bayplan.profile": "--profile", "x-bayplan.systemd": "--systemd", "x-bayplan.cpuset_mems": "--cpuset-mems",
+        "entrypoint": "--entrypoint",
     }  # fmt: skip
     named = {key: f"--{name}" for table in (_PLAIN, _NUMBERS, _FLAGS, _LISTS) for name, key in table.items()}
     return {**other, **named}.get(key, "")
@@ -123,6 +123,8 @@ def _extension(call: Call) -> dict[str, Any]:
     extension: dict[str, Any] = {}
     if call.given("profile"):
         extension["profile"] = call.text("profile")
+    if call.given("systemd"):
+        extension["systemd"] = call.text("systemd")
     if call.given("cpuset-mems"):
         extension["cpuset_mems"] = call.text("cpuset-mems")
     if call.flag("rm"):

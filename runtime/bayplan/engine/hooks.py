@@ -9,7 +9,7 @@ import os
 
 from bayplan.errors import BayplanError
 from bayplan.kernel import hooks
-from bayplan.kernel.rootfs import Overlay, Rootfs
+from bayplan.kernel.rootfs import Overlay, Plain
 from bayplan.kernel.sandbox import Hooking
 from bayplan.model import jsontext
 from bayplan.model.runtime import OCI_VERSION, Config, Hook
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _AFTERWARDS = "poststop.json"
 
 
-def prepare(container_id: str, directory: str, config: Config, rootfs: Rootfs) -> tuple[Config, Hooking]:
+def prepare(container_id: str, directory: str, config: Config, rootfs: Overlay | Plain) -> tuple[Config, Hooking]:
     """`config` with the root file system where hooks find it, in the container's mount namespace, and what runs the first of them.
 
     Raises nothing but the disk's errors; what is to be run after the end is noted in `directory`.

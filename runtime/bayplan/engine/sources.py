@@ -13,7 +13,7 @@ from bayplan.kernel.rootfs import Overlay, Plain
 from bayplan.model.container import Mount
 from bayplan.model.digest import parse_digest
 from bayplan.model.image import ImageConfig
-from bayplan.model.runtime import Device
+from bayplan.model.runtime import Device, IdMapping
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.bundle import Source, Surroundings
 from bayplan.store import layers, records
@@ -21,6 +21,8 @@ from bayplan.store import layers, records
 if TYPE_CHECKING:
     from bayplan.model.cdi import Edits
 
+# Above systemd's range for containers, and below what is negative as 32 bits (systemd's "Users, Groups, UIDs and GIDs")
+FIRST_ID, IDS, ID_SLOTS = 0x70000000, 1 << 16, 4096
 _JOINED = {"network_mode": ("network", "net"), "pid": ("pid", "pid"), "ipc": ("ipc", "ipc")}
 
 
@@ -38,6 +40,7 @@ def surroundings(state: State, record: Record) -> Surroundings:
         devices=_devices(record),
         cpus=os.cpu_count() or 1,
         edits=_edits(record),
+        ids=_ids(state, record),
     )
 
 
@@ -83,6 +86,13 @@ def _edits(record: Record) -> tuple[Edits, ...]:
     return cdi.edits(named)
 
 
+def _ids(state: State, record: Record) -> tuple[IdMapping, ...]:
+    if record.spec.userns != "private":
+        return ()
+    slot = records.claim_ids(state.records, record.id, slots=ID_SLOTS, first=int(state.id, 16) % ID_SLOTS)
+    return (IdMapping(0, FIRST_ID + slot * IDS, IDS),)
+
+
 def _device(source: str, target: str, record: Record) -> Device:
     try:
         found = os.stat(source)
@@ -116,7 +126,7 @@ def rootfs(state: State, record: Record, config: ImageConfig) -> Overlay | Plain
         target = f"{directory}/rootfs"
         if not os.path.isdir(target):
             layers.copy_rootfs(state.root, diff_ids, target)
-        return Plain(target, record.spec.profile == "strict")
+        return Plain(target, record.spec.profile == "strict", idmapped=record.spec.userns == "private")
     for name in ("upper", "work"):
         os.makedirs(f"{directory}/{name}", exist_ok=True)
         os.chmod(f"{directory}/{name}", 0o755)  # the container's root directory has upper's mode, and the caller's umask may be 077

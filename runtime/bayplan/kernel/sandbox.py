@@ -6,10 +6,10 @@
     start ── waits for ready, says go ───►│◄──────────────────────────────────── sysctls, limits, filter, trampoline
       returns when execve has succeeded   │                                       the image's program
 
-The child speaks over one SEQPACKET socket, descriptor 3 at the end: `R` for ready (before it `H`, where hooks wait for that), `E` and an
-error's parts, four bytes of errno from the trampoline, or end of file once the program runs. The child never outlives a caller that dies first:
-it sees the end of file too. The clone is a fork of this interpreter: a caller's other threads wait for something and
-run no Python meanwhile (a builder has none).
+The child speaks over one SEQPACKET socket: `R` for ready (before it `H`, where hooks wait for that), `E` and an error's parts, four
+bytes of errno from the trampoline, or end of file once the program runs. The child never outlives a caller that dies first: it
+sees the end of file too. The clone is a fork of this interpreter: a caller's other threads wait for something and run no Python
+meanwhile (a builder has none).
 """
 
 from __future__ import annotations
@@ -122,6 +122,10 @@ def enter(
     opened: list[int] = []
     try:
         joined = namespaces.open_all(pid, pidfd, opened)
+        if linux.CLONE_NEWUSER in joined:
+            from bayplan.kernel import userns
+
+            userns.give_streams(stdio, userns.read_mapping(pid))
         entry = build.Entry(wanted, joined, cgroup, stdio, seccomp, personality, preserve_fds)
         return _clone(
             0,
@@ -206,7 +210,7 @@ def _open_sources(config: Config, opened: list[int]) -> dict[int, int]:
     sources = {}
     for index, mount in enumerate(config.mounts):
         if mounts.is_bind(mount):
-            sources[index] = mounts.open_source(mount)
+            sources[index] = mounts.open_source(mount, config.linux)
             opened.append(sources[index])
     return sources
 
@@ -217,9 +221,9 @@ def _clone_inside(flags: int, plan: build.Plan, opened: list[int], *, program: s
 
     joined = dict(plan.joined)
     own = userns.open_own(plan.config.linux, joined, opened)
-    tree = userns.bring(plan.rootfs, own)
+    tree = userns.bring(plan.rootfs, own, plan.config.linux)
     opened.append(tree.fd)
-    userns.give_streams(plan.stdio, plan.config.linux)
+    userns.give_streams(plan.stdio, plan.config.linux.uid_mappings)
     mount = {flag: fd for flag, fd in joined.items() if flag == linux.CLONE_NEWNS}
     inside = plan._replace(rootfs=tree, joined=mount, cgroup=None, inside=True)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)

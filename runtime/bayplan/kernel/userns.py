@@ -17,7 +17,7 @@ from bayplan.errors import Invalid, Unavailable
 from bayplan.kernel import idmap, linux, namespaces, wire
 from bayplan.kernel.cgroups import Cgroup, join
 from bayplan.kernel.rootfs import Overlay, Rootfs, Step, Tree, overlay_data
-from bayplan.model.runtime import Linux
+from bayplan.model.runtime import IdMapping, Linux
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -38,6 +38,17 @@ def open_own(wanted: Linux, joined: dict[int, int], opened: list[int]) -> int:
         raise Invalid("making a user namespace: linux.uidMappings and linux.gidMappings say whose ids its are, and one is missing")
     opened.append(idmap.open_mapping(wanted.uid_mappings, wanted.gid_mappings))
     return opened[-1]
+
+
+def read_mapping(pid: int) -> tuple[IdMapping, ...]:
+    """The user ids of the namespace that process `pid` is in."""
+    with open(f"/proc/{pid}/uid_map", encoding="ascii") as file:
+        return tuple(IdMapping(*(int(word) for word in line.split())) for line in file)
+
+
+def _root(mappings: tuple[IdMapping, ...]) -> int:
+    """Who its root is on the host; -1 where it has none."""
+    return next((each.host for each in mappings if each.container == 0), -1)
 
 
 class Place(NamedTuple):
@@ -83,21 +94,21 @@ def _go_between(flags: int, userns: int, place: Place, theirs: _socket.socket, w
         os._exit(127)
 
 
-def give_streams(stdio: tuple[int, int, int] | None, wanted: Linux) -> None:
+def give_streams(stdio: tuple[int, int, int] | None, mappings: tuple[IdMapping, ...]) -> None:
     """Pipes become its root's, who can then give them to the user that the process becomes (process.give_stdio)."""
-    owner = next((each.host - each.container for each in wanted.uid_mappings if each.container <= 0 < each.container + each.size), None)
+    owner = _root(mappings)
     for fd in stdio or ():
-        if owner is not None and stat.S_ISFIFO(os.fstat(fd).st_mode):
+        if owner >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.fchown(fd, owner, -1)
 
 
-def bring(rootfs: Rootfs, userns: int) -> Tree:
+def bring(rootfs: Rootfs, userns: int, wanted: Linux) -> Tree:
     """`rootfs` as a detached mount, which a mount namespace of another user namespace can attach. With layers of ours, or where it says
     so, its files have the ids that the container's have inside (Linux 5.19). Unavailable on kernels before 5.2."""
     if isinstance(rootfs, Tree):
         return rootfs
     if isinstance(rootfs, Overlay):
-        return Tree(_bring_overlay(rootfs, userns), rootfs.nosuid)
+        return Tree(_bring_overlay(rootfs, userns, (_root(wanted.uid_mappings), _root(wanted.gid_mappings))), rootfs.nosuid)
     with Step(f"opening the root file system {rootfs.path}"):
         if rootfs.idmapped:
             return Tree(idmap.idmapped(rootfs.path, userns, recursive=False), rootfs.nosuid)
@@ -109,12 +120,12 @@ def bring(rootfs: Rootfs, userns: int) -> Tree:
             raise
 
 
-def _bring_overlay(rootfs: Overlay, userns: int) -> int:
+def _bring_overlay(rootfs: Overlay, userns: int, root: tuple[int, int]) -> int:
     """Mount it in a mount namespace that ends with the process that has it; what is mounted there lives on in the descriptor."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
     pid = linux.clone(linux.CLONE_NEWNS)
     if pid == 0:
-        _stage(rootfs, userns, theirs)
+        _stage(rootfs, userns, root, theirs)
     theirs.close()
     message, fds = wire.receive(ours)
     ours.close()
@@ -124,18 +135,21 @@ def _bring_overlay(rootfs: Overlay, userns: int) -> int:
     return fds[0]
 
 
-def _stage(rootfs: Overlay, userns: int, theirs: _socket.socket) -> NoReturn:
+def _stage(rootfs: Overlay, userns: int, root: tuple[int, int], theirs: _socket.socket) -> NoReturn:
     try:
         with Step(f"mounting {len(rootfs.lower)} layers of the root file system with the container's ids"):
-            wire.send(theirs, wire.READY, _mount_mapped(rootfs, userns))
+            wire.send(theirs, wire.READY, _mount_mapped(rootfs, userns, root))
     except BaseException as error:
         wire.send_error(theirs, error)
     finally:
         os._exit(0)
 
 
-def _mount_mapped(rootfs: Overlay, userns: int) -> int:
-    """The layers are attached to a file system of our own under their numbers, and the directory of `upper` and `work` beside them."""
+def _mount_mapped(rootfs: Overlay, userns: int, root: tuple[int, int]) -> int:
+    """The layers are attached to a file system of our own under their numbers, and the directory of `upper` and `work` beside them.
+
+    What overlayfs makes for itself, it makes as whoever has mounted it: its root inside, with the capabilities of the host's.
+    """
     linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     place, upper = os.path.split(rootfs.upper)
     other, work = os.path.split(rootfs.work)
@@ -150,6 +164,8 @@ def _mount_mapped(rootfs: Overlay, userns: int) -> int:
         linux.move_mount(mount, target)
         os.close(target)
     os.mkdir("merged")
+    linux.prctl(linux.PR_SET_SECUREBITS, linux.SECBIT_NO_SETUID_FIXUP)
+    linux.set_identity(*root, ())
     mapped = Overlay(place, tuple(str(number) for number in range(len(layers))), f"own/{upper}", f"own/{work}")
     linux.mount("overlay", "merged", "overlay", 0, overlay_data(mapped) + ",metacopy=off")
     return linux.open_tree("merged", linux.OPEN_TREE_CLONE)

@@ -165,6 +165,7 @@ class Container(NamedTuple):
     cap_drop: tuple[str, ...] = ()
     privileged: bool = False
     profile: str = "default"
+    systemd: str = "auto"
     no_new_privileges: bool = False
     seccomp: str = "default"
     read_only: bool = False
@@ -179,6 +180,7 @@ class Container(NamedTuple):
     ipc: str = "private"
     uts: str = "private"
     cgroup: str = "private"
+    userns: str = "host"
     extra_hosts: Pairs = ()
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()

@@ -93,4 +93,6 @@ SERVICE = (
     Option("ipc", "str", "The same for IPC.", aliases=("ipc_mode",)),
     Option("uts", "str", "C(host) shares the host's name.", aliases=("uts_mode",)),
     Option("cgroup", "str", "C(private) or C(host).", choices=("private", "host")),
+    Option("userns_mode", "str", "C(private) gives it user ids of its own: its root is nobody on the host.",
+           choices=("host", "private"), aliases=("userns",)),
 )  # fmt: skip

@@ -88,6 +88,11 @@ def parse_uts(node: Node, scope: Scope) -> str:
     return node.choice("host", *_PRIVATE)
 
 
+def parse_userns(node: Node, scope: Scope) -> str:
+    """`host`, or `private` for user ids of the container's own."""
+    return node.choice("private", "host", "")
+
+
 def parse_cgroup(node: Node, scope: Scope) -> str:
     return node.choice("host", *_PRIVATE)
 

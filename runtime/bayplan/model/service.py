@@ -107,6 +107,7 @@ KEYS: Mapping[str, Key] = {
     "ipc": Key("ipc", endpoints.parse_ipc, _same),
     "uts": Key("uts", endpoints.parse_uts, _same),
     "cgroup": Key("cgroup", endpoints.parse_cgroup, _same),
+    "userns_mode": Key("userns", endpoints.parse_userns, _same),
     "extra_hosts": Key("extra_hosts", endpoints.parse_extra_hosts, endpoints.extra_hosts_document),
     "dns": Key("dns", endpoints.parse_dns, _same),
     "dns_search": Key("dns_search", endpoints.parse_dns_search, _same),
@@ -122,7 +123,6 @@ IGNORED = frozenset({"attach", "develop"})
 UNSUPPORTED = {
     "build": "images are not built here yet",
     "extends": "it is resolved where the document is read from a file",
-    "userns_mode": "user namespaces are not supported yet",
     "pull_refresh_after": "use pull_policy: always",
     "links": "containers on one network find each other by name; use networks and depends_on",
     "external_links": "containers on one network find each other by name",
@@ -149,7 +149,7 @@ UNSUPPORTED = {
     "use_api_socket": "there is no API socket",
 }
 COMPOSE_KEYS = frozenset({*KEYS, *_SEVERAL, *IGNORED, *UNSUPPORTED, "x-bayplan"})
-EXTENSION = ("auto_remove", "profile", "cpuset_mems", "pull", "project", "service")
+EXTENSION = ("auto_remove", "profile", "systemd", "cpuset_mems", "pull", "project", "service")
 WANTED = ("state", "known", "ignore", "recreate", "restart", "force")
 
 
@@ -190,6 +190,8 @@ def _several(members: Mapping[str, Node], scope: Scope, extension: Mapping[str, 
         found["auto_remove"] = extension["auto_remove"].boolean()
     if "profile" in extension:
         found["profile"] = extension["profile"].choice("default", "strict")
+    if "systemd" in extension:
+        found["systemd"] = extension["systemd"].choice("auto", "always", "false")
     if "pull" in extension:
         found["pull"] = _pull(extension["pull"])
     if "scale" in members and members["scale"].integer() != 1:
@@ -219,12 +221,25 @@ def _checked(node: Node, container: Container) -> Container:
         raise node.wrong("hostname, dns and extra_hosts belong to the container whose network is shared")
     if container.uts == "host" and container.hostname:
         raise node.wrong("hostname cannot be set with uts: host")
+    _check_userns(node, container)
     clash = {file.target for file in container.files} & {mount.target for mount in container.mounts}
     if clash:
         raise node.wrong(f"a mount and a file have the target {min(clash)}")
     if container.auto_remove and container.restart.name != "no":
         raise node.wrong("auto_remove and a restart policy exclude each other")
     return container
+
+
+def _check_userns(node: Node, container: Container) -> None:
+    """What belongs to the host's user namespace cannot be used from another: its network, processes and IPC, and a container's there."""
+    if container.userns != "private":
+        return
+    shared = {"network_mode": container.network_mode, "pid": container.pid, "ipc": container.ipc}
+    for key, mode in shared.items():
+        if mode == "host" or mode.startswith("container:"):
+            raise node.wrong(f"userns_mode private and {key} {mode} exclude each other")
+    if container.privileged:
+        raise node.wrong("userns_mode private and privileged exclude each other")
 
 
 def service_document(container: Container) -> dict[str, Any]:
@@ -250,6 +265,7 @@ def _extension(container: Container) -> dict[str, Any]:
     return {
         **({"auto_remove": True} if container.auto_remove else {}),
         **({"profile": container.profile} if container.profile != "default" else {}),
+        **({"systemd": container.systemd} if container.systemd != "auto" else {}),
         **({"cpuset_mems": container.limits.cpuset_mems} if container.limits.cpuset_mems else {}),
         **({"project": container.project} if container.project else {}),
         **({"service": container.service} if container.service else {}),

@@ -11,6 +11,7 @@ from bayplan.model.runtime import (
     Config,
     Device,
     DeviceRule,
+    IdMapping,
     Linux,
     Namespace,
     Process,
@@ -48,7 +49,7 @@ class Surroundings(NamedTuple):
     volume is mounted to its content; that of the image's own volumes too.
 
     `namespaces` maps a namespace's type to the path of the one to join (container:NAME); `cpus` counts the host's processors.
-    `edits` are those of devices by their CDI name.
+    `edits` are those of devices by their CDI name; `ids` are those of a user namespace of its own.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Surroundings(NamedTuple):
     devices: tuple[Device, ...] = ()
     cpus: int = 0
     edits: tuple[Edits, ...] = ()
+    ids: tuple[IdMapping, ...] = ()
 
 
 def bundle(spec: Container, image: ImageConfig, around: Surroundings) -> Config:
@@ -68,7 +70,7 @@ def bundle(spec: Container, image: ImageConfig, around: Surroundings) -> Config:
         root=Root(f"{around.directory}/rootfs", spec.read_only),
         hostname="" if spec.uts == "host" else hostname(spec, around.id),
         domainname="" if spec.uts == "host" else spec.domainname,
-        mounts=mounts(spec, around),
+        mounts=_mapped(mounts(spec, around)) if around.ids else mounts(spec, around),
         linux=_linux(spec, around),
         annotations=spec.annotations,
         init=spec.init,
@@ -140,6 +142,8 @@ def _linux(spec: Container, around: Surroundings) -> Linux:
         sysctl=_sysctls(spec),
         masked_paths=hidden,
         readonly_paths=() if spec.privileged else privileges.READONLY_PATHS,
+        uid_mappings=around.ids,
+        gid_mappings=around.ids,
     )
 
 
@@ -147,6 +151,7 @@ def _namespaces(spec: Container, around: Surroundings) -> tuple[Namespace, ...]:
     shared = {"network": spec.network_mode, "pid": spec.pid, "ipc": spec.ipc, "uts": spec.uts, "cgroup": spec.cgroup}
     return (
         Namespace("mount"),
+        *([Namespace("user")] if around.ids else []),
         *(
             Namespace(kind, around.namespaces.get(kind, ""))
             for kind in ("pid", "network", "ipc", "uts", "cgroup")
@@ -201,6 +206,11 @@ def mounts(spec: Container, around: Surroundings) -> tuple[OciMount, ...]:
     defaults = [each for each in _default_mounts(spec, around) if each.destination not in declared]
     ordered = sorted(declared.items(), key=lambda item: item[0].rstrip("/").count("/"))
     return (*defaults, *(mount for _, mount in ordered))
+
+
+def _mapped(mounts: tuple[OciMount, ...]) -> tuple[OciMount, ...]:
+    """Files of the host's have the ids inside that they have outside, and what is written there has them, too."""
+    return tuple(mount._replace(options=(*mount.options, "idmap")) if mount.type == "bind" else mount for mount in mounts)
 
 
 def _default_mounts(spec: Container, around: Surroundings) -> tuple[OciMount, ...]:

@@ -167,6 +167,25 @@ def _check_schema(db: sqlite3.Connection, path: str, create: bool) -> None:
         raise Unavailable(f"opening the records {path}: the database is empty or was cut off; restore it or remove the state root")
 
 
+def claim_ids(db: sqlite3.Connection, container: str, *, slots: int, first: int) -> int:
+    """The container's own range of user ids, as a number below `slots`: the one that it has, or the next free one from `first` on.
+
+    The range is its until its record goes. Raises Unavailable where none is left.
+    """
+    with transaction(db):  # records from before there were ranges have no such table
+        db.execute("CREATE TABLE IF NOT EXISTS id_range (slot INTEGER PRIMARY KEY,"
+                   " container TEXT NOT NULL UNIQUE REFERENCES container(id) ON DELETE CASCADE)")  # fmt: skip
+        taken = {owner: slot for slot, owner in db.execute("SELECT slot, container FROM id_range")}
+        if container in taken:
+            return int(taken[container])
+        used = set(taken.values())
+        slot = next(((first + each) % slots for each in range(slots) if (first + each) % slots not in used), -1)
+        if slot < 0:
+            raise Unavailable(f"giving the container user ids of its own: all {slots} ranges are taken; remove containers that have one")
+        db.execute("INSERT INTO id_range VALUES (?, ?)", (slot, container))
+        return slot
+
+
 class transaction:
     """All or nothing, and no other writer meanwhile. An error of SQLite becomes Unavailable; constraints pass as they are."""
 
