@@ -44,6 +44,10 @@ def _as_its_options_say(config: Mapping[str, Any], ours: str | None, theirs: lis
     return ours in {"private", *words}
 
 
+def _domain(config: Mapping[str, Any], ours: str | None, theirs: list[str | None]) -> bool:
+    return ours == config.get("domainname")
+
+
 def _in_order(config: Mapping[str, Any], ours: str | None, theirs: list[str | None]) -> bool:
     moments = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
     ran = [moments.index(moment) for moment in (ours or "").split()]
@@ -57,7 +61,7 @@ ACCEPTED = (
     Accepted("paths|devices", "/dev/net/tun", "the same", lambda config, ours, theirs: ours is not None and "EPERM" in ours),
     Accepted("process", "dumpable", "the program is the second that is executed with these capabilities, so that it gains none (prctl(2))",
              lambda config, ours, theirs: ours == "1"),
-    Accepted("mount options|mount superblock|mount source|mount of", "/(proc|sys|etc|data|srv).*", "what hides a path: the host's null "
+    Accepted("mount options|mount superblock|mount source|mount of", "/(proc|sys|etc|data|srv|mnt).*", "what hides a path: the host's null "
              "device, verified, or a read-only tmpfs without room for a file; all three runtimes take another one",
              lambda config, ours, theirs: any(word in (ours or "") for word in ("nr_inodes=2", "null", "relatime,rw", "devtmpfs"))),
     Accepted("paths", "/.*", "the same tmpfs has the usual mode of a directory, not 1777",
@@ -72,6 +76,8 @@ ACCEPTED = (
              lambda config, ours, theirs: ours == "private"),
     Accepted("mount propagation", "/mnt/.*", "the mount's own options say so, private being said where nothing is; with the others it "
              "depends on `rootfsPropagation` as well", _as_its_options_say),
+    Accepted("host", "domain", "both ignore `domainname`; this is what it says", _domain),
+    Accepted("hook .*", "env LC_CTYPE=C.UTF-8", "an interpreter in the C locale has added it to its own environment (PEP 538)"),
     Accepted("hooks", "order", "the others run `poststart` while those of `startContainer` still run", _in_order),
 )  # fmt: skip
 

@@ -6,9 +6,14 @@ container's, which each runtime gets its own of.
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "runtime"))
+from bayplan.kernel.seccomp_table import ALLOWED
 
 Json = dict[str, Any]
 
@@ -19,7 +24,19 @@ NAMES = {  # the number of a capability is its place (capabilities(7)); CAP_SYS_
         "SYS_PTRACE SYS_ADMIN SYS_NICE MKNOD AUDIT_WRITE SETFCAP SYSLOG"
     ).split()
 }
-MASKED = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware", "/etc/secret", "/data", "/absent", "/proc/scsi")
+MASKED = (
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/timer_list",
+    "/sys/firmware",
+    "/etc/secret",
+    "/data",
+    "/absent",
+    "/proc/scsi",
+    "/link",
+    "/mnt/one",
+)
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/srv", "/etc/passwd", "/missing")
 SYSCTLS = (
     ("network", "net.ipv4.ip_forward", ("0", "1")),
@@ -31,8 +48,8 @@ SYSCTLS = (
     ("domain", "kernel.domainname", ("example.org",)),
 )
 LOOKED = ("/", "/etc/passwd", "/etc/secret", "/data", "/data/inner", "/data/file", "/srv", "/tmp", "/dev", "/dev/shm", "/dev/pts", "/link",
-          "/mnt/one", "/mnt/two", "/made/by/mount", "/relative", "/proc/sys", "/proc/kcore", "/proc/keys", "/sys", "/sys/fs/cgroup", "/sys/firmware",
-          "/proc/sysrq-trigger", "/mnt/one/sub", "/mnt/two/sub")  # fmt: skip
+          "/mnt/one", "/mnt/two", "/made/by/mount", "/relative", "/proc/sys", "/proc/kcore", "/proc/keys", "/sys", "/sys/fs/cgroup",
+          "/sys/firmware", "/proc/sysrq-trigger", "/mnt/one/sub", "/mnt/two/sub")  # fmt: skip
 DEFAULT_MOUNTS: tuple[Json, ...] = (
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
     {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
@@ -45,10 +62,11 @@ DEFAULT_MOUNTS: tuple[Json, ...] = (
 
 
 class Place(NamedTuple):
-    """Where the bundles are. `namespaces` maps a type to the path of one to join."""
+    """Where the bundles are. `namespaces` maps a type to the path of one to join; `disk` is a block device's number."""
 
     directory: Path
     namespaces: dict[str, str]
+    disk: int
 
     @property
     def sources(self) -> Path:
@@ -114,12 +132,13 @@ def generate(seed: int, number: int, place: Place) -> Bundle:
             **_perhaps(dice, 0.25, rootfsPropagation=dice.one("private", "slave", "shared", "rslave", "rshared", "rprivate")),
             **_perhaps(dice, 0.3, sysctl=_sysctls(dice, kinds)),
             **_perhaps(dice, 0.4, seccomp=_seccomp(dice)),
-            **_perhaps(dice, 0.6, resources=_resources(dice)),
+            **_perhaps(dice, 0.6, resources=_resources(dice, place)),
         },
         **_perhaps(dice, 0.3, annotations={"org.example.a": "b"}),
     }
     if "uts" in kinds:
         config |= _perhaps(dice, 0.6, hostname=f"box{number}")
+        config |= _perhaps(dice, 0.1, domainname="example.net")
     if not mapped:
         config["linux"] |= _perhaps(dice, 0.4, devices=_devices(dice))
         config["linux"] |= _perhaps(dice, 0.15, personality={"domain": dice.one("LINUX", "LINUX32")})
@@ -132,6 +151,8 @@ def generate(seed: int, number: int, place: Place) -> Bundle:
     looked = [f"path:{path}" for path in LOOKED] + [f"path:{device['path']}" for device in config["linux"].get("devices", ())]
     files = [f"file:/proc/sys/{name.replace('.', '/')}" for _, name, _ in SYSCTLS]
     process["args"] = [dice.one("/probe", "probe", "/bin/tool"), str(end), *looked, *files]
+    if dice.chance(0.03):
+        process["args"][0] = dice.one("/absent", "absent", "/etc/passwd", "/data")
     if process["args"][0] == "probe" and not any(entry.startswith("PATH=") for entry in process["env"]):
         process["env"].append("PATH=/nowhere:/")
     return Bundle(number, config, 100000 if mapped else 0, end)
@@ -209,7 +230,8 @@ def _varied(dice: Dice, mount: Json) -> Json:
 
 def _tmpfs(dice: Dice) -> Json:
     options = dice.some(("ro", "nosuid", "nodev", "noexec", "noatime", "size=64k", "mode=1770", "nr_inodes=100"), 0.4)
-    where = dice.one("/tmp", "/made/by/mount", "/link", "relative")
+    where = dice.one("/tmp", "/made/by/mount", "/link", "relative", "/data/../srv", "/data")
+    options += ["tmpcopyup"] if where == "/data" else []
     return {"destination": where, "type": "tmpfs", "source": "tmpfs", "options": options}
 
 
@@ -240,6 +262,31 @@ def _devices(dice: Dice) -> list[Json]:
 
 
 def _seccomp(dice: Dice) -> Json:
+    return _allowing(dice) if dice.chance(0.3) else _refusing(dice)
+
+
+def _allowing(dice: Dice) -> Json:
+    """The calls that an ordinary profile allows, but for a few."""
+    without = dice.some(("mkdirat", "keyctl", "bpf", "kcmp", "chroot", "unshare", "times", "ptrace"))
+    rules: list[Json] = [
+        {"names": [name for name in ALLOWED.split() if name not in without], "action": "SCMP_ACT_ALLOW"},
+        {
+            "names": ["clone"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": 0x7E020000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}],
+        },
+        {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0xFFFFFFFF, "op": "SCMP_CMP_EQ"}]},
+        {
+            "names": ["socket"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": 40, "op": dice.one("SCMP_CMP_NE", "SCMP_CMP_LT")}],
+        },
+    ]
+    return {"defaultAction": "SCMP_ACT_ERRNO", **_perhaps(dice, 0.5, defaultErrnoRet=dice.one(1, 38)), "syscalls": rules,
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]}  # fmt: skip
+
+
+def _refusing(dice: Dice) -> Json:
     errno = _perhaps(dice, 0.6, errnoRet=dice.one(1, 13, 38))
     names = dice.some(("mkdirat", "fchmodat", "keyctl", "add_key", "no_such_call"), 0.7)
     rules: list[Json] = [
@@ -256,7 +303,7 @@ def _seccomp(dice: Dice) -> Json:
     return {"defaultAction": dice.one("SCMP_ACT_ALLOW", "SCMP_ACT_LOG"), "syscalls": dice.some(rules, 0.7), **architectures, **flags}
 
 
-def _resources(dice: Dice) -> Json:
+def _resources(dice: Dice, place: Place) -> Json:
     limit = dice.one(64, 128, 256) << 20
     memory = {
         "limit": limit,
@@ -285,8 +332,15 @@ def _resources(dice: Dice) -> Json:
         **_perhaps(dice, 0.6, cpu=cpu),
         **_perhaps(dice, 0.5, pids={"limit": dice.one(0, 20, 1000)}),
         **_perhaps(dice, 0.6, devices=rules),
+        **_perhaps(dice, 0.2, blockIO=_block_io(dice, place)),
         **_perhaps(dice, 0.15, hugepageLimits=[{"pageSize": "2MB", "limit": dice.one(0, 4) << 21}]),
     }
+
+
+def _block_io(dice: Dice, place: Place) -> Json:
+    device = {"major": os.major(place.disk), "minor": os.minor(place.disk), "rate": dice.one(1 << 20, 1 << 30)}
+    kinds = ("throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice")
+    return {kind: [device] for kind in dice.some(kinds)}
 
 
 def _add_hooks(dice: Dice, place: Place, config: Json) -> None:

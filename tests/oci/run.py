@@ -57,7 +57,7 @@ def look(bundle: bundles.Bundle, known: list[runtimes.Runtime], place: Place) ->
 
 def prepare(directory: Path, joined: dict[str, str]) -> Place:
     """The probe, and something to bind: a file, and a directory with a file system mounted in it."""
-    place = Place(directory, joined)
+    place = Place(directory, joined, directory.stat().st_dev)
     source = Path(__file__).with_name("probe.c")
     subprocess.run(["gcc", "-O1", "-static", "-o", place.probe, source], check=True)
     (place.sources / "tree" / "sub").mkdir(parents=True)

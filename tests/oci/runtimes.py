@@ -28,7 +28,7 @@ VALUES = {
     "devices": ("devices.list",),
     "hugetlb": ("hugetlb.2MB.limit_in_bytes",),
     "freezer": ("freezer.state",),
-    "blkio": (),
+    "blkio": tuple(f"blkio.throttle.{name}_device" for name in ("read_bps", "write_bps", "read_iops", "write_iops")),
     "cpuacct": (),
     "systemd": (),
 }  # fmt: skip

@@ -290,6 +290,7 @@ def test_a_document_that_is_no_object_is_invalid() -> None:
         ("linux.cgroupsPath", "/a/../../b", "leads out of its parent"),
         ("linux.rootfsPropagation", "public", "is none of private"),
         ("linux.sysctl", {"net.x": 1}, "linux.sysctl.net.x: a string was expected, not 1"),
+        ("linux.sysctl", {"kernel.domainname": "example.net"}, ".kernel.domainname: domainname says it already"),
         ("linux.uidMappings[0].hostID", None, "it is missing"),
         ("linux.uidMappings", None, "a new user namespace needs it"),
         ("linux.timeOffsets", {"realtime": {"secs": 1}}, "linux.timeOffsets.realtime: "),

@@ -109,6 +109,8 @@ def _check_namespaces(given: Fields, config: Config) -> None:
     for path, (kind, value) in needed.items():
         if value and kind not in there:
             raise given.wrong(path, f"it needs a namespace of type {kind}, which is not in linux.namespaces")
+    if config.domainname and any(name.replace("/", ".") == "kernel.domainname" for name, _ in linux.sysctl):
+        raise given.wrong("linux.sysctl.kernel.domainname", "domainname says it already; leave one of them out")
     for name, mappings in (("uidMappings", linux.uid_mappings), ("gidMappings", linux.gid_mappings)):
         if there.get("user") == "" and not mappings:
             raise given.wrong(f"linux.{name}", "it is missing, and a new user namespace needs it")
