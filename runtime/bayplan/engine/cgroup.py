@@ -35,8 +35,9 @@ def _has_scopes(host: Host) -> bool:
     return host.version == 2 and os.path.isdir(BOOTED)
 
 
-def create(state: State, container_id: str, resources: Resources) -> Cgroup:
-    """Make it with its limits. Under systemd this process, the builder, is in the container's scope afterwards."""
+def create(state: State, container_id: str, resources: Resources, *, also: tuple[str, ...] = ()) -> Cgroup:
+    """Make it with its limits; `also` as cgroups.create has it. Under systemd this process, the builder, is in the container's scope
+    afterwards."""
     host = cgroups.observe_host()
     name = _name(host, state, container_id)
     if os.path.isdir(BOOTED):
@@ -45,7 +46,7 @@ def create(state: State, container_id: str, resources: Resources) -> Cgroup:
         systemd.enter_scope(_scope(state, container_id), description=f"Container {container_id[:12]} of bayplan")
     if _has_scopes(host):  # a cgroup that hands on controllers has no processes of its own
         cgroups.adopt(host, f"{name}/monitor", os.getpid())
-    return cgroups.create(host, name, resources)
+    return cgroups.create(host, name, resources, also=also)
 
 
 def prepare(state: State, container_id: str) -> None:

@@ -9,7 +9,7 @@ from bayplan.errors import Invalid, NotFound
 from bayplan.model.result import Request, Response
 from bayplan.model.service import service_document
 from bayplan.model.value import TYPE_CHECKING
-from bayplan.plan import bundle
+from bayplan.plan import bundle, systemd
 from bayplan.store import records, status
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _config(state: State, record: Record) -> dict[str, Any]:
         "Image": spec.image,
         "WorkingDir": spec.working_dir or image.working_dir or "/",
         "Labels": {**dict(image.labels), **dict(spec.labels)},
-        "StopSignal": spec.stop_signal or image.stop_signal or "SIGTERM",
+        "StopSignal": systemd.stop_signal(spec, image),
         "StopTimeout": spec.stop_grace_period / 1e9,
         **_healthcheck(state, record),
     }

@@ -20,13 +20,16 @@ from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 from bayplan.model import jsontext
 from bayplan.model.bundle_document import config_document
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.plan import bundle
+from bayplan.plan import bundle, systemd
 from bayplan.store import locks, records, status
 from bayplan.store.status import Started
 from bayplan.supervise import launch
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from bayplan.model.image import ImageConfig
+    from bayplan.model.runtime import Config
 
 LOCK_PATIENCE = 5.0  # seconds
 _KINDS = {kind.kind: kind for kind in (Invalid, NotFound, Conflict, Denied, Unavailable)}
@@ -172,13 +175,14 @@ def build(
         files.write(state, record.id, record.spec, leases, endpoints.gateway(state, leases))
         fill.volumes(state, record, image)
         oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
+        oci, also = _prepare_for_systemd(record, image, oci)
         rootfs, hooking = sources.rootfs(state, record, image), None
         if oci.hooks:
             from bayplan.engine import hooks  # for those who have a device by its CDI name
 
             oci, hooking = hooks.prepare(record.id, directory, oci, rootfs)
         status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
-        own = cgroup.create(state, record.id, oci.linux.resources)
+        own = cgroup.create(state, record.id, oci.linux.resources, also=also)
         stdio = _stdio(record)
         program = filters.program(state, oci)
         created = sandbox.create(oci, rootfs, cgroup=own, stdio=stdio.inside, seccomp=program, hooks=hooking)
@@ -213,6 +217,19 @@ def _undo_for_killed(state: State, record: Record) -> None:
             stop.clear(state, record)
         finally:
             os.close(lock)
+
+
+def _prepare_for_systemd(record: Record, image: ImageConfig, oci: Config) -> tuple[Config, tuple[str, ...]]:
+    """What to run, and the further hierarchies of cgroups that it is to be in. Raises Unavailable where systemd is declared, but this
+    host has no hierarchy for it; a command that only looks like systemd's does without."""
+    if not systemd.wanted(record.spec, image):
+        return oci, ()
+    host = cgroups.observe_host()
+    hierarchy = host.version == 2 or systemd.HIERARCHY in dict(host.mounts)
+    if not hierarchy and record.spec.systemd == "always":
+        remedy = f"mount -t cgroup -o none,{systemd.HIERARCHY} cgroup {cgroups.ROOT}/systemd"
+        raise Unavailable(f"starting container {record.name} for systemd: this host's cgroups lack its hierarchy ({remedy})")
+    return systemd.prepare(oci, record.id, hierarchy=hierarchy), (systemd.HIERARCHY,) if hierarchy else ()
 
 
 def _stdio(record: Record) -> Stdio:

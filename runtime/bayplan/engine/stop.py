@@ -55,12 +55,11 @@ def finish(state: State, record: Record, begun: float | None, *, timeout: float 
 
 def _stop_signal(state: State, record: Record) -> int:
     from bayplan.engine import images
+    from bayplan.plan import systemd
 
-    text = record.spec.stop_signal
-    if text is None:
-        text = images.config(state, record.image_id).stop_signal
+    text = systemd.stop_signal(record.spec, images.config(state, record.image_id))
     try:
-        return parse_signal(text or "SIGTERM")
+        return parse_signal(text)
     except Invalid:  # an image may name what it likes, and is stopped all the same
         return TERM
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 
-from bayplan.errors import Kernel
-from bayplan.kernel import linux, mountoptions, mounts
+from bayplan.errors import Kernel, Unavailable
+from bayplan.kernel import linux, mountoptions, mounts, paths
 from bayplan.model.runtime import Mount
 
 _HOST = "/sys/fs/cgroup"
+_SYSTEMD = "name=systemd"
 
 
 def is_cgroup(mount: Mount) -> bool:
@@ -22,6 +23,9 @@ def mount_cgroups(root: int, mount: Mount, *, own: bool) -> None:
     On version 2 a container sees the tree beneath its cgroup namespace; on version 1 its own cgroup of each hierarchy that the host has
     mounted, with or without a namespace, by the hierarchy's name and by each of its controllers', as runc shows them.
     """
+    if _SYSTEMD in mount.options:
+        _open_for_systemd(root, os.path.dirname(mount.destination))
+        return
     if mount.type == "cgroup2" or _is_unified():
         _mount_unified(root, mount)
         return
@@ -40,6 +44,21 @@ def mount_cgroups(root: int, mount: Mount, *, own: bool) -> None:
             mountoptions.change(top, linux.MS_RDONLY, 0)
     finally:
         os.close(top)
+
+
+def _open_for_systemd(root: int, directory: str) -> None:
+    """Let systemd as process 1 write to what is mounted at `directory`: on version 2 to all of it, on version 1 to the hierarchy of its
+    name, its own cgroup there, which limits nothing."""
+    name = "" if _is_unified() else next((f"/{name}" for name, words, _ in _hierarchies() if _SYSTEMD in words), None)
+    if name is None:
+        remedy = f"mount -t cgroup -o none,{_SYSTEMD} cgroup {_HOST}/systemd"
+        raise Unavailable(f"mounting {directory} for systemd: this host has no hierarchy for it ({remedy})")
+    try:
+        top = paths.open_in_root(root, directory + name)
+        mountoptions.change(top, 0, linux.MS_RDONLY)
+    except OSError as error:
+        raise Kernel(f"making {directory}{name} writable for systemd", error) from error
+    os.close(top)
 
 
 def _is_unified() -> bool:

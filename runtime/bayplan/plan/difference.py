@@ -73,7 +73,8 @@ def settled_spec(have: Container, want: Container, *, ignore: tuple[str, ...] = 
         return want
     old, new = comparable(have), comparable(want)
     merged = {**{key: new[key] for key in new if key not in kept}, **{key: old[key] for key in old if key in kept}}
-    extension = {key: merged.pop(key) for key in ("auto_remove", "profile", "cpuset_mems", "project", "service") if key in merged}
+    own = ("auto_remove", "profile", "systemd", "cpuset_mems", "project", "service")
+    extension = {key: merged.pop(key) for key in own if key in merged}
     spec = parse_service(want.name, {**merged, "x-bayplan": extension}, RECORDED)
     return spec._replace(files=tuple(_with_content(file, want.files) for file in spec.files))
 
