@@ -18,7 +18,13 @@ from bayplan.model.runtime import Seccomp
 
 ALLOW, KILL, ERRNO, ENOSYS = 0x7FFF0000, 0, 0x50000, 0x50026
 AUDIT = {"x86_64": 0xC000003E, "i386": 0x40000003, "x32": 0xC000003E, "aarch64": 0xC00000B7, "arm": 0x40000028}
-NAMES = {"x86_64": "SCMP_ARCH_X86_64", "i386": "SCMP_ARCH_X86", "x32": "SCMP_ARCH_X32", "aarch64": "SCMP_ARCH_AARCH64", "arm": "SCMP_ARCH_ARM"}
+NAMES = {
+    "x86_64": "SCMP_ARCH_X86_64",
+    "i386": "SCMP_ARCH_X86",
+    "x32": "SCMP_ARCH_X32",
+    "aarch64": "SCMP_ARCH_AARCH64",
+    "arm": "SCMP_ARCH_ARM",
+}
 TOKENS = {**AUDIT, "x32": 0x4000003E}
 ACTIONS = {
     "SCMP_ACT_KILL": KILL, "SCMP_ACT_KILL_THREAD": KILL, "SCMP_ACT_KILL_PROCESS": 0x80000000, "SCMP_ACT_TRAP": 0x30000,
@@ -88,6 +94,7 @@ class Libseccomp(NamedTuple):
     def _compile(self, profile: Seccomp, writer: int) -> None:
         code = 70
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's handler would wait for the library to return
             signal.alarm(5)
             code = self._filter(profile, writer)
         finally:
@@ -122,9 +129,8 @@ class Libseccomp(NamedTuple):
         if profile.default_action in PERMISSIVE:
             return {}
         named = {name for entry in profile.syscalls for name in entry.names}
-        highest = {
-            arch: max((self.number(arch, name) for name in named), default=0) for arch, name in NAMES.items() if name in profile.architectures
-        }
+        listed = [arch for arch, name in NAMES.items() if name in profile.architectures]
+        highest = {arch: max((self.number(arch, name) for name in named), default=0) for arch in listed}
         return {arch: number for arch, number in highest.items() if number > 0}
 
 
@@ -153,3 +159,27 @@ def load_libseccomp() -> Libseccomp | None:
     library = ctypes.CDLL(found)
     library.seccomp_init.restype = ctypes.c_void_p
     return Libseccomp(library)
+
+
+def installed_filter(pid: int) -> bytes:
+    """The filter that the process was given last, as the kernel has it (PTRACE_SECCOMP_GET_FILTER). OSError where it does not say."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.restype = ctypes.c_long
+
+    def ptrace(request: int, address: int, data: object) -> int:
+        result = int(libc.ptrace(ctypes.c_long(request), ctypes.c_long(pid), ctypes.c_void_p(address), data))
+        if result < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), f"ptrace of {pid}")
+        return result
+
+    seize, interrupt, get_filter, detach = 0x4206, 0x4207, 0x420C, 17
+    ptrace(seize, 0, None)
+    try:
+        ptrace(interrupt, 0, None)
+        os.waitpid(pid, 0x40000000)  # __WALL: it is no child of ours
+        size = ptrace(get_filter, 0, None)
+        buffer = ctypes.create_string_buffer(size * 8)
+        ptrace(get_filter, 0, buffer)
+        return buffer.raw
+    finally:
+        ptrace(detach, 0, None)
