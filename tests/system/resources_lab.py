@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -187,13 +188,28 @@ def disk(directory: pathlib.Path) -> Iterator[tuple[str, int, int]]:
         subprocess.run(["losetup", "--detach", path], check=True)
 
 
-def transfer(path: str, size: int, *, writing: bool, block: int = 65536) -> None:
-    """Move `size` bytes past the page cache, since version 1 throttles nothing else."""
-    buffer = mmap.mmap(-1, block)  # aligned, as O_DIRECT wants it
+def transfer(path: str, size: int, *, writing: bool, block: int) -> int:
+    """Move `size` bytes past the page cache, since version 1 throttles nothing else, with four requests under way at any time.
+
+    Hundredths of a second that it took, 254 for all that is longer: what `inside` can hand back. The first fifth, which has the
+    kernel's first slice of 100 ms for nothing, is taken to be as fast as the rest.
+    """
+    done: list[float] = []
+
+    def move(begin: int) -> None:
+        buffer = mmap.mmap(-1, block)  # aligned, as O_DIRECT wants it
+        for at in range(begin, size, 4 * block):
+            moved = os.pwritev(fd, [buffer], at) if writing else os.preadv(fd, [buffer], at)
+            assert moved == block, "a whole block"
+            done.append(time.monotonic())
+
     fd = os.open(path, (os.O_WRONLY if writing else os.O_RDONLY) | os.O_DIRECT)
-    for at in range(0, size, block):
-        if writing:
-            os.pwritev(fd, [buffer], at % (8 << 20))
-        else:
-            os.preadv(fd, [buffer], at % (8 << 20))
+    threads = [threading.Thread(target=move, args=(number * block,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     os.close(fd)
+    done.sort()
+    fifth = len(done) // 5
+    return min(round((done[-1] - done[fifth - 1]) * 100 * len(done) / (len(done) - fifth)), 254)

@@ -228,24 +228,22 @@ def test_there_are_exactly_as_many_processes_as_the_limit_says(box: Box) -> None
 @pytest.mark.parametrize("writing", [False, True], ids=["reading", "writing"])
 @pytest.mark.parametrize("counting", ["bytes", "operations"])
 def test_a_throttled_disk_is_as_fast_as_the_limit_says(tmp_path: pathlib.Path, counting: str, *, writing: bool) -> None:
-    block = 65536 if counting == "bytes" else 16384
-    rate, size = (2 * MEBI, 4 * MEBI) if counting == "bytes" else (100, 200 * 16384)
+    block = 8192
+    rate, size = (2 * MEBI, 4 * MEBI) if counting == "bytes" else (100, 200 * block)
     field = f"{'write' if writing else 'read'}_{'bps' if counting == 'bytes' else 'iops'}"
     with disk(tmp_path) as (path, major, minor):
         wanted = BlockIo()._replace(**{field: (BlockDevice(major, minor, rate),)})
         with limited(Resources(block_io=wanted)) as (host, name, cgroup):
-            shortest = 9.0
-            for attempt in range(1, 4):  # whoever else uses the machine may take from one of them
-                begin = time.monotonic()
-                assert inside(cgroup, lambda: transfer(path, size, writing=writing, block=block) or 0) == 0, "the transfer succeeds"
-                shortest = min(shortest, time.monotonic() - begin)
+            shortest = 255
+            for attempt in range(1, 5):  # whoever else uses the machine may take from one of them
+                shortest = min(shortest, inside(cgroup, lambda: transfer(path, size, writing=writing, block=block)))
                 counted = accounting.read(cgroup).block_io.service_bytes
                 operation = "Write" if writing else "Read"
                 told = sum(entry.value for entry in counted if entry[:3] == (major, minor, operation))
                 assert told == attempt * size, f"every byte is in the account: {counted}"
-                if shortest <= 2.1:
+                if shortest <= 210:
                     break
-            assert 1.9 <= shortest <= 2.1, f"two seconds' worth takes two seconds: {shortest:.3f}"
+            assert 190 <= shortest <= 210, f"two seconds' worth takes two seconds: {shortest / 100}"
             lifted = tuple(one._replace(value=0) for one in getattr(wanted, field))
             cgroups.update(host, cgroup, name, Resources(block_io=BlockIo()._replace(**{field: lifted})))
             if FIRST:
