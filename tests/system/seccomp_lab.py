@@ -9,10 +9,15 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import pathlib
+import shutil
 import signal
 import struct
+import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import pytest
 
 from bayplan.model.runtime import Seccomp
 
@@ -31,6 +36,7 @@ ACTIONS = {
     "SCMP_ACT_ERRNO": ERRNO, "SCMP_ACT_NOTIFY": 0x7FC00000, "SCMP_ACT_TRACE": 0x7FF00000, "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": ALLOW,
 }  # fmt: skip
+UNFILTERED = (335, 336)  # the kernel's own probes call uretprobe and uprobe, and it asks no filter
 OPERATORS = ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"]
 PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 _OPTIMIZE, _ACT_BADARCH_NNP = 8, 3  # enum scmp_filter_attr
@@ -183,3 +189,72 @@ def installed_filter(pid: int) -> bytes:
         return buffer.raw
     finally:
         ptrace(detach, 0, None)
+
+
+PROBE = r"""
+#define _GNU_SOURCE
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <linux/filter.h>
+struct call { int64_t entry, number, args[3], answer; };
+static long wide(long n, long a, long b, long c) {
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return r;
+}
+static int narrow(int n, int a, int b, int c) {
+    int r;
+    __asm__ volatile("int $0x80" : "=a"(r) : "a"(n), "b"(a), "c"(b), "d"(c) : "memory", "r8", "r9", "r10", "r11");
+    return r;
+}
+int main(int argc, char **argv) {
+    int code = open(argv[1], O_RDONLY), file = open(argv[2], O_RDWR);
+    static struct sock_filter filter[4096];
+    long size = read(code, filter, sizeof filter), bytes = lseek(file, 0, SEEK_END);
+    struct sock_fprog program = {size / 8, filter};
+    struct call *calls = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)) return 1;
+    for (long i = 0; i < bytes / (long)sizeof *calls; i++) {
+        struct call *c = calls + i;
+        c->answer = c->entry ? narrow(c->number, c->args[0], c->args[1], c->args[2])
+                             : wide(c->number, c->args[0], c->args[1], c->args[2]);
+    }
+    __builtin_trap(); /* no call is left that could end it */
+}
+"""
+
+
+def harmless(program: bytes) -> tuple[bytes, dict[int, str]]:
+    """The program with an errno for each of its answers, and which is which."""
+    code = list(struct.iter_unpack("=HBBI", program))
+    answers = sorted({k for opcode, _, _, k in code if opcode == 6})
+    changed = [(o, yes, no, ERRNO | 2000 + answers.index(k)) if o == 6 else (o, yes, no, k) for o, yes, no, k in code]
+    meanings = {2000 + place: f"{answer:#x}" for place, answer in enumerate(answers)}
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in changed), meanings
+
+
+def probe(directory: pathlib.Path, program: bytes, calls: list[tuple[str, int, tuple[int, ...]]]) -> list[int]:
+    """What the kernel answers to the calls, (entry, number, three arguments) each; skips the test where it cannot be asked."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not installed (Debian: gcc, libc6-dev)")
+    if not (directory / "probe").exists():
+        (directory / "probe.c").write_text(PROBE)
+        subprocess.run(["gcc", "-static", "-O1", "-o", str(directory / "probe"), str(directory / "probe.c")], check=True)
+    (directory / "filter").write_bytes(program)
+    mask = (1 << 64) - 1
+    packed = [
+        struct.pack("=qqQQQq", entry == "i386", number, *(value & mask for value in args), 1) for entry, number, args in calls
+    ]
+    (directory / "calls").write_bytes(b"".join(packed))
+    ended = subprocess.run([str(directory / "probe"), str(directory / "filter"), str(directory / "calls")], cwd=directory)
+    if ended.returncode == -11:
+        pytest.skip("this kernel has no 32-bit entry")
+    assert ended.returncode == -4, "the probe makes all calls, and ends itself"
+    return [answer for *_, answer in struct.iter_unpack("=qqQQQq", (directory / "calls").read_bytes())]

@@ -7,7 +7,6 @@ import os
 import pathlib
 import random
 import shutil
-import struct
 import subprocess
 from collections.abc import Iterator, Sequence
 
@@ -25,7 +24,6 @@ pytestmark = [
 ]
 ENTRIES = ("x86_64", "i386", "x32")
 TABLES = {entry: seccomp.numbers(entry) for entry in ENTRIES}
-UNFILTERED = (335, 336)  # the kernel's own probes call uretprobe and uprobe, and it asks no filter
 VALUES = (0, 1, 2, 5, 9, 16, 0xFFFFFFFF, 1 << 32, (1 << 32) + 5, (1 << 64) - 1)
 # calls that neither runc nor a sleeping program needs
 FREE = (
@@ -199,86 +197,19 @@ def test_random_profiles_decide_as_the_filters_that_runc_installs(tmp_path: path
     assert compared > 5000, "runc ran most of the profiles"
 
 
-PROBE = r"""
-#define _GNU_SOURCE
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#include <fcntl.h>
-#include <linux/seccomp.h>
-#include <linux/filter.h>
-struct call { int64_t entry, number, args[3], answer; };
-static long wide(long n, long a, long b, long c) {
-    long r;
-    __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-    return r;
-}
-static int narrow(int n, int a, int b, int c) {
-    int r;
-    __asm__ volatile("int $0x80" : "=a"(r) : "a"(n), "b"(a), "c"(b), "d"(c) : "memory", "r8", "r9", "r10", "r11");
-    return r;
-}
-int main(int argc, char **argv) {
-    int code = open(argv[1], O_RDONLY), file = open(argv[2], O_RDWR);
-    static struct sock_filter filter[4096];
-    long size = read(code, filter, sizeof filter), bytes = lseek(file, 0, SEEK_END);
-    struct sock_fprog program = {size / 8, filter};
-    struct call *calls = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)) return 1;
-    for (long i = 0; i < bytes / (long)sizeof *calls; i++) {
-        struct call *c = calls + i;
-        c->answer = c->entry ? narrow(c->number, c->args[0], c->args[1], c->args[2])
-                             : wide(c->number, c->args[0], c->args[1], c->args[2]);
-    }
-    __builtin_trap(); /* no call is left that could end it */
-}
-"""
-
-
 def test_the_kernel_runs_the_filters_as_they_read(tmp_path: pathlib.Path) -> None:
     """Every answer is made an error number of its own, so that no call does anything, whichever way it enters the kernel."""
-    if not shutil.which("gcc"):
-        pytest.skip("gcc is not installed (Debian: gcc, libc6-dev)")
-    (tmp_path / "probe.c").write_text(PROBE)
-    subprocess.run(["gcc", "-static", "-O1", "-o", str(tmp_path / "probe"), str(tmp_path / "probe.c")], check=True)
     chooser = random.Random(3)
     for profile in (Seccomp(), *(random_profile(chooser, sorted(TABLES["x86_64"])) for _ in range(12))):
         try:
-            program, meanings = harmless(seccomp.filter_bytes(profile, ("CAP_SYS_ADMIN",), machine="x86_64"))
+            program, meanings = lab.harmless(seccomp.filter_bytes(profile, ("CAP_SYS_ADMIN",), machine="x86_64"))
         except Invalid:
             continue
         calls = [random_call(chooser, profile) for _ in range(3000)]
         calls += [(entry, number, (0, 0, 0)) for entry in ENTRIES for number in TABLES[entry].values()]
-        calls = [call for call in calls if call[1] not in UNFILTERED]
-        answers = probe(tmp_path, program, calls)
+        calls = [call for call in calls if call[1] not in lab.UNFILTERED]
+        answers = lab.probe(tmp_path, program, calls)
         machine = lab.Machine(program)
         for (entry, number, args), answer in zip(calls, answers):
             expected = machine.ask(lab.AUDIT[entry], number, args)[0] & 0xFFF
             assert -answer == expected, f"{entry} {number:#x} {args}: {meanings.get(-answer)} is {meanings[expected]}"
-
-
-def harmless(program: bytes) -> tuple[bytes, dict[int, str]]:
-    """The program with an errno for each of its answers, and which is which."""
-    code = list(struct.iter_unpack("=HBBI", program))
-    answers = sorted({k for opcode, _, _, k in code if opcode == 6})
-    changed = [(o, yes, no, lab.ERRNO | 2000 + answers.index(k)) if o == 6 else (o, yes, no, k) for o, yes, no, k in code]
-    meanings = {2000 + place: f"{answer:#x}" for place, answer in enumerate(answers)}
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in changed), meanings
-
-
-def probe(directory: pathlib.Path, program: bytes, calls: list[tuple[str, int, tuple[int, ...]]]) -> list[int]:
-    (directory / "filter").write_bytes(program)
-    mask = (1 << 64) - 1
-    packed = [
-        struct.pack("=qqQQQq", entry == "i386", number, *(value & mask for value in args), 1) for entry, number, args in calls
-    ]
-    (directory / "calls").write_bytes(b"".join(packed))
-    ended = subprocess.run([str(directory / "probe"), str(directory / "filter"), str(directory / "calls")], cwd=directory)
-    if ended.returncode == -11:
-        pytest.skip("this kernel has no 32-bit entry")
-    assert ended.returncode == -4, "the probe makes all calls, and ends itself"
-    return [answer for *_, answer in struct.iter_unpack("=qqQQQq", (directory / "calls").read_bytes())]
