@@ -148,19 +148,146 @@ def test_a_custom_profiles_conditions_compare_64_bits(operator: str) -> None:
             assert run(program, ARCH["x86_64"], 0, (4, argument))[0] == ALLOW, "all conditions must hold"
 
 
+def custom(*rules: SyscallRule, **fields: object) -> Seccomp:
+    given = {"profile": "custom", "default_action": "SCMP_ACT_ALLOW", "syscalls": rules, **fields}
+    return Seccomp(**given)  # type: ignore[arg-type]
+
+
+def refuse(name: str = "read", errno: int | None = None, *args: tuple[int, int, int, str]) -> SyscallRule:
+    return SyscallRule((name,), "SCMP_ACT_ERRNO", errno, args)
+
+
+def equal(index: int, value: int) -> tuple[int, int, int, str]:
+    return (index, value, 0, "SCMP_CMP_EQ")
+
+
+def notify(name: str = "read") -> SyscallRule:
+    return SyscallRule((name,), "SCMP_ACT_NOTIFY")
+
+
+X86_64, X86, X32 = "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"
+
+
 @pytest.mark.parametrize(
-    "profile",
+    ("profile", "field"),
     [
-        Seccomp("custom", "SCMP_ACT_WHAT"),
-        Seccomp(
-            "custom",
-            "SCMP_ACT_ALLOW",
-            None,
-            (),
-            (SyscallRule(("read",), "SCMP_ACT_ALLOW", None, ((9, 0, 0, "SCMP_CMP_EQ"),)),),
-        ),
+        (custom(default_action="SCMP_ACT_WHAT"), "defaultAction"),
+        (custom(default_action=""), "defaultAction"),
+        (custom(SyscallRule(("read",), "SCMP_ACT_ONLY")), r"syscalls\[0\].action"),
+        (custom(refuse(), SyscallRule((), "SCMP_ACT_LOG")), r"syscalls\[1\].names"),
+        (custom(refuse("read", None, (9, 0, 0, "SCMP_CMP_EQ"))), r"syscalls\[0\].args.*argument 9"),
+        (custom(refuse("read", None, (0, 0, 0, "SCMP_CMP_LIKE"))), "SCMP_CMP_LIKE"),
+        (custom(refuse("read", None, (0, 0, 0, "eq"))), "'eq'"),
+        (custom(refuse("read", None, (0, 1 << 64, 0, "SCMP_CMP_EQ"))), "argument 0"),
+        (custom(refuse("read", 4096)), r"syscalls\[0\].errnoRet.*4096"),
+        (custom(SyscallRule(("read",), "SCMP_ACT_KILL", 1)), "errnoRet"),
+        (custom(default_errno=1), "defaultErrnoRet"),
+        (custom(architectures=("SCMP_ARCH_Z80",)), "architectures.*Z80"),
+        (custom(flags=("SECCOMP_FILTER_FLAG_NEW_LISTENER",)), "flags.*NEW_LISTENER"),
+        (custom(flags=("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",)), "WAIT_KILLABLE_RECV.*NOTIFY"),
+        (custom(notify()), "listenerPath"),
+        (custom(listener_metadata="x"), "listenerMetadata"),
+        (custom(notify("write"), listener_path="/s"), "write"),
+        (custom(default_action="SCMP_ACT_NOTIFY", listener_path="/s"), "defaultAction"),
+        (custom(refuse("read", 1, equal(0, 3)), refuse("read", 2, equal(0, 3))), r"syscalls\[1\], for read"),
+        (custom(refuse("read", 1, equal(0, 3), equal(1, 4)), refuse("read", 2, equal(0, 3))), r"syscalls\[1\], for read"),
     ],
 )
-def test_a_profile_with_an_unknown_word_is_invalid(profile: Seccomp) -> None:
-    with pytest.raises(Invalid):
+def test_what_cannot_be_done_is_refused_by_its_fields_name(profile: Seccomp, field: str) -> None:
+    with pytest.raises(Invalid, match=field):
         seccomp.filter_bytes(profile, (), machine="x86_64")
+
+
+def test_flags_are_seccomps_own() -> None:
+    log, speculative, listener, killable = 2, 4, 8, 32
+    prefix = "SECCOMP_FILTER_FLAG_"
+    assert seccomp.filter_flags(Seccomp()) == speculative, "our own profile does not slow a container down"
+    assert seccomp.filter_flags(custom()) == speculative, "nor does one that names no flags, as with runc"
+    assert seccomp.filter_flags(custom(flags=(f"{prefix}TSYNC",))) == 0, "the process has one thread"
+    assert seccomp.filter_flags(custom(flags=(f"{prefix}LOG", f"{prefix}SPEC_ALLOW"))) == log | speculative
+    waiting = custom(notify(), flags=(f"{prefix}WAIT_KILLABLE_RECV", f"{prefix}TSYNC"), listener_path="/s")
+    assert seccomp.filter_flags(waiting) == listener | killable, "a listener comes with SCMP_ACT_NOTIFY"
+
+
+def test_an_architecture_that_is_not_listed_is_killed() -> None:
+    """A profile that allows by default would else be walked around by the 32-bit entry."""
+    for listed, kept in (((), {"x86_64"}), ((X86,), {"x86_64", "i386"}), ((X32, "SCMP_ARCH_S390X"), {"x86_64", "x32"})):
+        program = seccomp.filter_bytes(custom(refuse(), architectures=listed), (), machine="x86_64")
+        answers = {"x86_64": ask(program, "x86_64", "getpid"), "i386": ask(program, "i386", "getpid")}
+        answers["x32"] = run(program, ARCH["x86_64"], 39 | 1 << 30)[0]
+        assert answers == {name: ALLOW if name in kept else 0 for name in answers}, f"listed: {listed}"
+        assert run(program, 0xDEADBEEF, 0)[0] == 0, "a foreign one"
+
+
+def test_calls_newer_than_the_profile_do_not_exist_where_the_default_is_to_refuse() -> None:
+    for default, answer in (("SCMP_ACT_ERRNO", ENOSYS), ("SCMP_ACT_KILL_PROCESS", ENOSYS), ("SCMP_ACT_LOG", 0x7FFC0000)):
+        profile = custom(SyscallRule(("statx",), "SCMP_ACT_ALLOW"), default_action=default, architectures=(X86_64,))
+        program = seccomp.filter_bytes(profile, (), machine="x86_64")
+        assert run(program, ARCH["x86_64"], 332)[0] == ALLOW, "the newest that the profile names"
+        assert run(program, ARCH["x86_64"], 333)[0] == answer, f"the next one, by {default}"
+    unlisted = seccomp.filter_bytes(profile._replace(default_action="SCMP_ACT_ERRNO", architectures=()), (), machine="x86_64")
+    assert run(unlisted, ARCH["x86_64"], 333)[0] == EPERM, "as runc, only for architectures that the profile lists"
+
+
+def test_arms_private_calls_say_nothing_of_a_profiles_age() -> None:
+    rule = SyscallRule(("read", "cacheflush"), "SCMP_ACT_ALLOW")
+    profile = custom(rule, default_action="SCMP_ACT_ERRNO", architectures=("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"))
+    program = seccomp.filter_bytes(profile, (), machine="aarch64")
+    assert ask(program, "arm", "cacheflush") == ALLOW, "arm's own call"
+    assert run(program, ARCH["arm"], 435)[0] == ENOSYS, "clone3, which the profile does not know"
+
+
+def test_several_rules_for_a_call_have_libseccomps_precedence() -> None:
+    def decide(*rules: SyscallRule, fd: int = 7, count: int = 0) -> int:
+        return run(seccomp.filter_bytes(custom(*rules), (), machine="x86_64"), ARCH["x86_64"], 0, (fd, 0, count))[0]
+
+    seven, below = refuse("read", 7, equal(0, 7)), refuse("read", 9, (0, 9, 0, "SCMP_CMP_LT"))
+    assert decide(refuse("read", 1), seven) == 0x50001 == decide(seven, refuse("read", 1)), "one without conditions decides alone"
+    assert decide(refuse("read", 1), refuse("read", 2)) == 0x50001, "the first of two"
+    assert decide(below, seven) == 0x50007 == decide(seven, below), "equality before a range, in any order"
+    inner = refuse("read", 8, (0, 8, 0, "SCMP_CMP_LT"))
+    assert decide(below, inner) == 0x50008 == decide(inner, below), "the inner of two ranges"
+    assert decide(seven, refuse("read", 5, equal(2, 5)), count=5) == 0x50005, "later arguments first"
+    assert decide(refuse("read", 6, equal(0, 7), equal(0, 8)), fd=8) == 0x50006, "an argument named twice: either will do"
+    assert decide(SyscallRule(("read",), "SCMP_ACT_ALLOW"), seven) == 0x50007, "a rule with the default action counts for nothing"
+    assert decide(refuse("read", 3, (0, 0, 5, "SCMP_CMP_MASKED_EQ"))) == 0x50003, "a mask of no bits is no condition"
+
+
+def test_a_rule_for_sockets_is_for_both_ways_of_i386() -> None:
+    rule = refuse("connect", 5)
+    program = seccomp.filter_bytes(custom(rule, refuse("shmget", 6), architectures=(X86,)), (), machine="x86_64")
+    assert ask(program, "i386", "connect") == 0x50005 == ask(program, "i386", "socketcall", 3), "socketcall(SYS_CONNECT) is connect"
+    assert ask(program, "i386", "socketcall", 1) == ALLOW, "SYS_SOCKET is not"
+    assert ask(program, "i386", "ipc", 23) == 0x50006, "ipc(SHMGET)"
+
+
+def test_arguments_of_32_bit_entries_are_compared_in_32_bits() -> None:
+    program = seccomp.filter_bytes(custom(refuse("read", 5, equal(0, (1 << 64) - 1)), architectures=(X86,)), (), machine="x86_64")
+    assert ask(program, "i386", "read", 0xFFFFFFFF) == 0x50005, "-1 is 32 bits there"
+    assert ask(program, "x86_64", "read", 0xFFFFFFFF) == ALLOW, "and 64 here"
+
+
+def test_errno_and_trace_carry_their_number() -> None:
+    rules = (SyscallRule(("read",), "SCMP_ACT_TRACE", 40000), SyscallRule(("write",), "SCMP_ACT_TRACE"), refuse("open", 0))
+    program = seccomp.filter_bytes(custom(*rules), (), machine="x86_64")
+    answers = [ask(program, "x86_64", name) for name in ("read", "write", "open")]
+    assert answers == [0x7FF00000 | 40000, 0x7FF00001, 0x50000], "the tracer's message, EPERM where none is named, and an error number 0"
+
+
+def test_conditions_that_many_calls_share_are_in_the_program_once() -> None:
+    args = tuple((index, 1 << 40, 0, "SCMP_CMP_LT") for index in range(6))
+    rule = SyscallRule(tuple(seccomp.numbers("x86_64")), "SCMP_ACT_ERRNO", 5, args)
+    program = seccomp.filter_bytes(custom(rule, architectures=(X86, X32)), (), machine="x86_64")
+    assert len(program) // 8 < 3000, "a profile of that kind does not reach the kernel's limit"
+    assert ask(program, "x86_64", "file_setattr") == 0x50005 == ask(program, "x86_64", "read"), "and it is for all of them"
+
+
+def test_a_program_that_the_kernel_would_not_take_is_refused() -> None:
+    rules = [refuse("read", 5, equal(0, value), equal(1, value)) for value in range(600)]
+    with pytest.raises(Invalid, match="4096"):
+        seccomp.filter_bytes(custom(*rules), (), machine="x86_64")
+
+
+def test_a_machine_without_filters_of_ours_is_refused() -> None:
+    with pytest.raises(Invalid, match="riscv64"):
+        seccomp.filter_bytes(Seccomp(), (), machine="riscv64")
