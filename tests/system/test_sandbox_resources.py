@@ -228,8 +228,8 @@ def test_there_are_exactly_as_many_processes_as_the_limit_says(box: Box) -> None
 @pytest.mark.parametrize("writing", [False, True], ids=["reading", "writing"])
 @pytest.mark.parametrize("counting", ["bytes", "operations"])
 def test_a_throttled_disk_is_as_fast_as_the_limit_says(tmp_path: pathlib.Path, counting: str, *, writing: bool) -> None:
-    block = 8192
-    rate, size = (2 * MEBI, 4 * MEBI) if counting == "bytes" else (100, 200 * block)
+    block = 65536  # at this rate a request takes 40 ms: the kernel rounds up to whole ticks, of 4 or 10 ms
+    rate, size = (25 * block, 50 * block) if counting == "bytes" else (100, 200 * block)
     field = f"{'write' if writing else 'read'}_{'bps' if counting == 'bytes' else 'iops'}"
     with disk(tmp_path) as (path, major, minor):
         wanted = BlockIo()._replace(**{field: (BlockDevice(major, minor, rate),)})
