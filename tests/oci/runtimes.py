@@ -32,7 +32,7 @@ VALUES = {
     "cpuacct": (),
     "systemd": (),
 }  # fmt: skip
-SECONDS = 60
+SECONDS = 20
 
 
 class Runtime(NamedTuple):
@@ -54,14 +54,18 @@ class Seen(NamedTuple):
 def run(runtime: Runtime, bundle: Bundle, place: Place, container: str) -> Seen:
     """Run it in a fresh root file system as `container`, and remove it again if the runtime has not."""
     make_bundle(bundle, place, container)
-    cgroups = {}
-    with started(runtime.argv(place, "run", "--bundle", str(place.directory / "bundle"), container), terminal=bundle.terminal) as child:
-        text, ready = child.read_until("ready")
-        if ready:
-            cgroups = dict(cgroup_values(container))
-            child.release()
-        text += child.read_until(None)[0]
-        status = child.wait()
+    cgroups, status, text, ready = {}, -1, "", False
+    try:
+        with started(runtime.argv(place, "run", "--bundle", str(place.directory / "bundle"), container), terminal=bundle.terminal) as child:
+            text, ready = child.read_until("ready")
+            if ready:
+                cgroups = dict(cgroup_values(container))
+                child.release()
+            text += child.read_until(None)[0]
+            status = child.wait()
+    except TimeoutError as error:
+        delete(runtime, place, container)
+        return Seen({}, -1, str(error))
     said = (place.directory / "stderr").read_text(errors="replace").strip()
     if not ready:
         delete(runtime, place, container)
@@ -79,7 +83,7 @@ def run(runtime: Runtime, bundle: Bundle, place: Place, container: str) -> Seen:
 
 def delete(runtime: Runtime, place: Place, container: str) -> None:
     subprocess.run(runtime.argv(place, "delete", "--force", container), capture_output=True, check=False)
-    for name in VALUES:
+    for name in (*VALUES, "unified"):  # crun leaves the one of version 2
         directory = CGROUPS / name / container
         if directory.is_dir():
             os.rmdir(directory)
