@@ -749,3 +749,64 @@ def test_dev_and_mount_flags_are_as_runc_makes_them(box: Box, host: pathlib.Path
         return {row for row in text.splitlines() if not row.startswith("total")}
 
     assert rows(ours) == rows(theirs), f"only ours: {rows(ours) - rows(theirs)}; only runc's: {rows(theirs) - rows(ours)}"
+
+
+IN_USER_NAMESPACE = """
+from sandbox_lab import Box, MASKED, NAMESPACES, READONLY
+from bayplan.kernel import idmap, mounts, rootfs
+from bayplan.model.runtime import *
+linux.mount("tmpfs", "/srv", "tmpfs", 0, "mode=755")  # for a root who is nobody outside
+base, host = pathlib.Path("/srv/in"), "/srv/host"
+base.mkdir()
+os.mkdir(host)
+pathlib.Path(host, "file").write_text("content\\n")
+box = Box(base)
+for directory, inner, files in os.walk(base):
+    for name in (".", *inner, *files):
+        os.lchown(f"{directory}/{name}", 100000, 100000)
+ids = ((IdMapping(0, 100000, 65536),),) * 2
+extra = (
+    Mount("/b", "bind", host, ("rbind", "ro", "nosuid")), Mount("/i", "bind", host, ("rbind", *sys.argv[2:])),
+    Mount("/run", "tmpfs", "tmpfs", ("ro", "mode=755")), Mount("/run/x", "bind", host, ("rbind", "rro")),
+    Mount("/bin2", "tmpfs", "tmpfs", ("tmpcopyup",)),
+)
+spaces = (*NAMESPACES, Namespace("user"))
+config = box.config("true", mounts=extra, linux={"namespaces": spaces, "uid_mappings": ids[0], "gid_mappings": ids[1]})
+sources = {i: mounts.open_source(m, config.linux) for i, m in enumerate(config.mounts) if mounts.is_bind(m)}
+reader, writer = os.pipe()
+flags = linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+pid = linux.clone(flags)
+if pid == 0:
+    try:
+        os.read(reader, 1)
+        linux.set_identity(0, 0, ())
+        linux.unshare(linux.CLONE_NEWCGROUP)
+        root = rootfs.mount_rootfs(rootfs.Plain(str(box.layer)))
+        rootfs.populate(root, config, sources)
+        rootfs.populate_cgroups(root, config)
+        rootfs.enter_root(root, readonly=False, nosuid=False, propagation="private")
+        os.execv("/bin/sh", ["sh", "-c", sys.argv[1]])
+    except BaseException as error:
+        print(repr(error), flush=True)
+    finally:
+        os._exit(1)
+for name, lines in zip(("uid_map", "gid_map"), ids):
+    idmap._write_map(pid, name, idmap.map_lines(lines))
+os.write(writer, b"x")
+os.waitpid(pid, 0)
+print("new", os.path.exists(f"{host}/new") and os.stat(f"{host}/new").st_uid)
+"""
+
+
+def test_in_a_user_namespace_of_other_ids_all_of_it_is_mounted() -> None:
+    script = (
+        "exec 2>&1; cat /b/file; stat -c %u /b/file /i/file; touch /i/new; ls -l /dev/null; echo x > /dev/full;"
+        " touch /b/x /run/x/y /run/z; ls -A /bin2; cat /proc/timer_list; ls /sys/fs/cgroup | head -1"
+    )
+    mapped = () if os.environ.get("BAYPLAN_OLD_KERNEL") else ("idmap",)
+    output = in_namespace(IN_USER_NAMESPACE, script, *mapped)
+    shown = "content\n65534\n0\n" if mapped else "content\n65534\n65534\ntouch"
+    assert output.startswith(shown), f"an idmapped bind shows root's files as root's, another as nobody's: {output}"
+    assert "1,   3" in output and "No space left on device" in output, f"devices are the host's: {output}"
+    assert output.count("Read-only file system") == 3, f"what is read-only is: {output}"
+    assert output.endswith("new 0\n" if mapped else "new False\n"), f"and what root makes there is root's on the host: {output}"

@@ -61,7 +61,8 @@ _RECURSIVE_CLEAR = {
 _RECURSIVE_ATIME = {"rnoatime": linux.MOUNT_ATTR_NOATIME, "rstrictatime": linux.MOUNT_ATTR_STRICTATIME}
 _RECURSIVE_ATIME.update({"rrelatime": 0, "rnorelatime": 0, "ratime": 0, "rnostrictatime": 0})
 _EXTENSIONS = ("tmpcopyup", "idmap", "ridmap")
-OPTIONS = (*_SET, *_CLEAR, *_PROPAGATION, *_RECURSIVE, *_RECURSIVE_CLEAR, *_RECURSIVE_ATIME, *_EXTENSIONS, "defaults")
+_RARE = (*_RECURSIVE, *_RECURSIVE_CLEAR, *_RECURSIVE_ATIME, *_EXTENSIONS)
+OPTIONS = (*_SET, *_CLEAR, *_PROPAGATION, *_RARE, "defaults")
 _NOTHING = ("defaults", "nofail")  # of fstab(5): what a mount is without options, and a word for whoever reads that file
 
 _SAME = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC | linux.MS_NODIRATIME  # statvfs(3) has mount(2)'s bits
@@ -86,25 +87,30 @@ class Options(NamedTuple):
 
 def parse_options(options: tuple[str, ...]) -> Options:
     """What each word means; the later one wins. A word that is none of the specification's belongs to the file system."""
-    parsed = Options()
+    flags = cleared = 0
+    propagation, rest = [], []
     for option in options:
-        parsed = _add(parsed, option)
+        if option in _SET:
+            flags, cleared = flags | _SET[option], cleared & ~_SET[option]
+        elif option in _CLEAR:
+            flags, cleared = flags & ~_CLEAR[option], cleared | _CLEAR[option]
+        elif option in _PROPAGATION:
+            propagation.append(_PROPAGATION[option])
+        elif option not in _NOTHING:
+            rest.append(option)
+    data = [option for option in rest if option not in _RARE]
+    parsed = Options(flags, cleared, tuple(propagation), data=",".join(data))
+    return parsed if len(data) == len(rest) else _with_rare(parsed, rest)
+
+
+def _with_rare(parsed: Options, words: list[str]) -> Options:
+    """With what is recursive, and the specification's own words."""
+    for word in words:
+        if word in _EXTENSIONS:
+            parsed = parsed._replace(copy_up=True) if word == "tmpcopyup" else parsed._replace(idmap=word)
+        elif word in _RARE:
+            parsed = _add_recursive(parsed, word)
     return parsed
-
-
-def _add(parsed: Options, option: str) -> Options:
-    flag = _SET.get(option, 0) | _CLEAR.get(option, 0)
-    if option in _SET:
-        return parsed._replace(flags=parsed.flags | flag, cleared=parsed.cleared & ~flag)
-    if option in _CLEAR:
-        return parsed._replace(flags=parsed.flags & ~flag, cleared=parsed.cleared | flag)
-    if option in _PROPAGATION:
-        return parsed._replace(propagation=(*parsed.propagation, _PROPAGATION[option]))
-    if option in _RECURSIVE or option in _RECURSIVE_CLEAR or option in _RECURSIVE_ATIME:
-        return _add_recursive(parsed, option)
-    if option in _EXTENSIONS:
-        return parsed._replace(copy_up=True) if option == "tmpcopyup" else parsed._replace(idmap=option)
-    return parsed if option in _NOTHING else parsed._replace(data=f"{parsed.data},{option}".lstrip(","))
 
 
 def _add_recursive(parsed: Options, option: str) -> Options:

@@ -6,7 +6,7 @@ import errno
 import os
 
 from bayplan.errors import Invalid, Kernel, NotFound, Unavailable
-from bayplan.kernel import linux, paths, targets
+from bayplan.kernel import linux, paths, targets, tree
 from bayplan.kernel.mountoptions import OPTIONS as OPTIONS
 from bayplan.kernel.mountoptions import Options, adjust, parse_options
 from bayplan.model.runtime import Linux, Mount
@@ -168,8 +168,6 @@ def _tmpfs_data(target: int, data: str) -> str:
 
 
 def _copy_up(target: int, top: int) -> None:
-    from bayplan.kernel import tree
-
     covered, fresh = (os.open(f"/proc/self/fd/{each}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for each in (target, top))
     try:
         tree.copy_directory(covered, fresh)
@@ -214,6 +212,17 @@ def _bind_by_path(root: int, mount: Mount, options: Options, source: int, target
         linux.mount(f"/proc/self/fd/{here}", f"/proc/self/fd/{target}", "", linux.MS_BIND | recursive)
     finally:
         os.close(here)
+    return targets.open_top(root, target)
+
+
+def bind_on_itself(root: int, target: int) -> int:
+    """Make what is at `target`, an O_PATH descriptor beneath `root`, a mount of its own; a descriptor of its root."""
+    if _clones():
+        top = linux.open_tree("", linux.OPEN_TREE_CLONE | linux.AT_RECURSIVE | linux.AT_EMPTY_PATH, target)
+        linux.move_mount(top, target)
+        return top
+    link = f"/proc/self/fd/{target}"
+    linux.mount(link, link, "", linux.MS_BIND | linux.MS_REC)
     return targets.open_top(root, target)
 
 

@@ -12,7 +12,7 @@ import stat
 
 from bayplan.errors import BayplanError, Kernel
 from bayplan.kernel import cgroupmounts, devices, linux, mountoptions, mounts, paths, targets
-from bayplan.model.runtime import Config
+from bayplan.model.runtime import Config, Mount
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ def populate(root: int, config: Config, sources: dict[int, int]) -> None:
 def _restrict(root: int, config: Config) -> None:
     """Read-only and masked paths. Those in /proc and /sys are looked for in the file systems that were mounted there, whatever has
     been done to the names meanwhile: what is not found is not masked."""
-    fixed = {name: _open_kernels(root, config, name) for name in _KERNELS}
+    last = {mount.destination.strip("/"): mount for mount in config.mounts}
+    fixed = {name: _open_kernels(root, last.get(name), name) for name in _KERNELS}
     try:
         for path in config.linux.readonly_paths:
             make_readonly(*_locate(root, fixed, path), path)
@@ -166,11 +167,10 @@ def _restrict(root: int, config: Config) -> None:
                 os.close(fd)
 
 
-def _open_kernels(root: int, config: Config, name: str) -> int:
-    """The root of the procfs or sysfs that `config` mounts on /`name`, verified; -1 where it mounts none."""
-    there = [mount for mount in config.mounts if targets.parts(mount.destination) == [name]]
+def _open_kernels(root: int, last: Mount | None, name: str) -> int:
+    """The root of the procfs or sysfs that is mounted on /`name`, verified; -1 where the `last` mount there is none."""
     kind, magic = _KERNELS[name]
-    if not there or there[-1].type != kind or mounts.is_bind(there[-1]):
+    if last is None or last.type != kind or mounts.is_bind(last):
         return -1
     with Step(f"looking for what was mounted on /{name}"):
         fd = paths.open_in_root(root, name)
@@ -243,9 +243,7 @@ def make_readonly(base: int, path: str, name: str) -> None:
         if target is None:
             return
         try:
-            link = f"/proc/self/fd/{target}"
-            linux.mount(link, link, "", linux.MS_BIND | linux.MS_REC)
-            top = targets.open_top(base, target)
+            top = mounts.bind_on_itself(base, target)
             mountoptions.change(top, linux.MS_RDONLY, 0)
             os.close(top)
         finally:

@@ -91,10 +91,13 @@ def _verify_procfs(mount: Mount, source: int | None) -> None:
         raise Invalid(f"mounting {mount.source or mount.type} on {mount.destination}: only a proc file system may be /proc")
 
 
-def _mount_id(fd: int) -> str:
+def _mount_id(fd: int) -> bytes:
     """Which mount a descriptor belongs to (proc(5), fdinfo; statx has it only since Linux 5.8)."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
-        return next(line for line in file if line.startswith("mnt_id:"))
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return next(line for line in os.read(info, 4096).splitlines() if line.startswith(b"mnt_id:"))
+    finally:
+        os.close(info)
 
 
 def is_directory(fd: int) -> bool:
