@@ -695,11 +695,21 @@ def test_in_a_user_namespace_the_kernel_refuses_nodes_and_the_hosts_are_bound(tm
 RUNC = """
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /run
-if [ -d /sys/fs/cgroup/memory ] && [ ! -e /sys/fs/cgroup/hugetlb/cgroup.procs ]; then
-    mkdir -p /sys/fs/cgroup/hugetlb
-    mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb && mount -o remount,rw /sys/fs/cgroup/hugetlb
+if [ -d /sys/fs/cgroup/memory ] && [ ! -e /sys/fs/cgroup/hugetlb/cgroup.procs ]; then  # it wants all of version 1
+    mkdir /run/all && mount -t tmpfs tmpfs /run/all
+    for hierarchy in /sys/fs/cgroup/*/; do
+        mkdir -p "/run/all/$(basename "$hierarchy")" && mount --bind "$hierarchy" "/run/all/$(basename "$hierarchy")"
+    done
+    mkdir -p /run/all/hugetlb && mount -t cgroup -o hugetlb cgroup /run/all/hugetlb && mount -o remount,rw /run/all/hugetlb
+    mount --move /run/all /sys/fs/cgroup
 fi
-exec runc --root /run/runc run --bundle "$1" "$2"
+rmdir /run/all 2> /dev/null
+runc --root /run/runc run --bundle "$1" "$2"
+status=$?
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    [ ! -d "$hierarchy/$2" ] || rmdir "$hierarchy/$2"
+done
+exit $status
 """
 
 
@@ -721,9 +731,6 @@ def by_runc(box: Box, script: str, *extra: Mount) -> str:
     )
     (bundle / "config.json").write_text(json.dumps(document))
     ended = subprocess.run(["unshare", "-m", "sh", "-c", RUNC, "sh", str(bundle), name], capture_output=True, text=True, check=False)
-    for hierarchy in (pathlib.Path("/sys/fs/cgroup"), *pathlib.Path("/sys/fs/cgroup").iterdir()):
-        if (hierarchy / name).is_dir():
-            (hierarchy / name).rmdir()
     if "read-only file system" in ended.stderr and "hugetlb" in ended.stderr:
         pytest.skip(f"runc cannot make a cgroup here: {ended.stderr}")
     assert ended.returncode == 0, f"runc runs it: {ended.stderr}"
