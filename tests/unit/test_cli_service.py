@@ -103,6 +103,7 @@ TRANSLATIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["-w", "/srv", "-u", "1000:1000"], {"working_dir": "/srv", "user": "1000:1000"}),
     (["--restart", "on-failure:3"], {"restart": "on-failure:3"}),
     (["--rm"], {"x-bayplan": {"auto_remove": True}}),
+    (["--systemd", "always"], {"x-bayplan": {"systemd": "always"}}),
     (["--rm", "--restart", "no"], {"restart": "no", "x-bayplan": {"auto_remove": True}}),
     (["--profile", "strict"], {"x-bayplan": {"profile": "strict"}}),
     (

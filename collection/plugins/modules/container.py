@@ -81,6 +81,11 @@ options:
       - "C(strict) sets no_new_privs, mounts the root file system nosuid and grants fewer capabilities."
     type: str
     choices: ["default", "strict"]
+  systemd:
+    description:
+      - "Whether it is prepared for systemd as its first process: C(auto) where its command is an init's path."
+    type: str
+    choices: ["auto", "always", "false"]
   command:
     description:
       - "What to run, as a list or as one string that is split as a shell would; the image's if left out."

@@ -121,6 +121,8 @@ CONTAINER = (
     Option("force", "bool", "Take the name over from another project's container."),
     Option("auto_remove", "bool", "Remove the container when it ends."),
     Option("profile", "str", "C(strict) sets no_new_privs, mounts the root file system nosuid and grants fewer capabilities.", choices=("default", "strict")),
+    Option("systemd", "str", "Whether it is prepared for systemd as its first process: C(auto) where its command is an init's path.",
+           choices=("auto", "always", "false")),
     *SERVICE,
     WAIT,
     WAIT_TIMEOUT,

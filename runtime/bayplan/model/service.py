@@ -191,7 +191,8 @@ def _several(members: Mapping[str, Node], scope: Scope, extension: Mapping[str, 
     if "profile" in extension:
         found["profile"] = extension["profile"].choice("default", "strict")
     if "systemd" in extension:
-        found["systemd"] = extension["systemd"].choice("auto", "always", "false")
+        mode = extension["systemd"]  # YAML's own false is meant, too
+        found["systemd"] = "false" if mode.value is False else mode.choice("auto", "always", "false")
     if "pull" in extension:
         found["pull"] = _pull(extension["pull"])
     if "scale" in members and members["scale"].integer() != 1:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Document: TypeAlias = "dict[str, Any]"
 
 _SERVICE_KEYS = frozenset(option.name for option in SERVICE)
-_OF_DOOR = ("ignore", "recreate", "force", "auto_remove", "profile")
+_OF_DOOR = ("ignore", "recreate", "force", "auto_remove", "profile", "systemd")
 
 
 def image_want(options: Mapping[str, Any]) -> Document:
