@@ -6,9 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cli_lab import IMAGE, MAIN, Lab, lab
+
+import archive
+from bayplan import compilation, install
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -51,6 +55,18 @@ def test_nothing_heavy_is_loaded_on_the_way(host: Lab, words: tuple[str, ...]) -
     modules = loaded(host, *words)
     assert "bayplan.cli.main" in modules, "the list is of what was imported"
     assert sorted(modules & set(HEAVY)) == [], "what costs more than all else together is not loaded"
+
+
+def test_what_a_run_imports_comes_in_groups(host: Lab, tmp_path: Path) -> None:
+    made = archive.build()
+    install.install(made, archive.digest(made), str(tmp_path / "state"))
+    launcher = tmp_path / "state" / "bin" / "bayplan"
+    line = [sys.executable, "-I", "-S", "-X", "importtime", str(launcher), "--root", str(host.root), "run", "--rm", IMAGE, "true"]
+    subprocess.run(line, capture_output=True, check=True)  # the first makes the filter
+    told = [row.rpartition("|")[2].strip() for row in subprocess.run(line, capture_output=True, text=True, check=True).stderr.splitlines()]
+    ours = [name for name in told if name.startswith("bayplan")]
+    alone = ours[ours.index("bayplan.cli.run") :]
+    assert alone == list(compilation.GROUPS), "only what begins a group is imported; complete the group for what is named beside"
 
 
 def test_what_a_verb_does_not_need_is_not_loaded(host: Lab) -> None:

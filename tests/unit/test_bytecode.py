@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bayplan import bytecode
+from bayplan import bytecode, compilation
 
 PROGRAM = """
 import sys
@@ -28,7 +28,7 @@ def unpacked(tmp_path: Path) -> Path:
     for directory in (package.parent, package):
         (directory / "__init__.py").write_text("")
     (package / "inner.py").write_text("VALUE = 'compiled'\n")
-    bytecode.write(str(tmp_path), str(tmp_path))
+    compilation.write(str(tmp_path), str(tmp_path))
     return tmp_path
 
 
