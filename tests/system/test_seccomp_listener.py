@@ -74,8 +74,10 @@ def test_the_agent_gets_the_listener_and_the_state_once_and_whole(tmp_path: path
     listener = os.open("/dev/null", os.O_RDONLY)
     child = os.fork()
     if not child:
-        seccomp_listener.send(connection, listener, json.dumps(told).encode())
-        os._exit(0)
+        try:
+            seccomp_listener.send(connection, listener, json.dumps(told).encode())
+        finally:
+            os._exit(0)
     os.close(connection)
     text, received = b"", array.array("i")
     with agent:
@@ -94,6 +96,45 @@ def test_the_agent_gets_the_listener_and_the_state_once_and_whole(tmp_path: path
     os.close(listener)
 
 
+def test_a_listener_is_fetched_from_a_process_that_can_do_little_but_write() -> None:
+    """How the runtime gets it: told the number by write(2), it copies the descriptor, and says so before the process goes on."""
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("this Python cannot open a pidfd")
+    held = ("sendmsg", "sendto", "read", "close", "setresuid", "capset", "execveat", "getppid")
+    profile = PROFILE._replace(syscalls=(SyscallRule(held, "SCMP_ACT_NOTIFY"),))
+    program, flags = seccomp.filter_bytes(profile, (), machine=linux.MACHINE), seccomp.filter_flags(profile)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    wire = theirs.fileno()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.write(wire, b"%d" % linux.seccomp_filter(program, flags=flags))
+            os.read(wire, 1)  # waits for the agent, then for the runtime
+            code = os.getppid() % 256
+        finally:
+            os._exit(code)
+    theirs.close()
+    with ours:
+        pidfd = os.pidfd_open(child)
+        listener = linux.pidfd_getfd(pidfd, int(ours.recv(16)))
+        assert answer(listener, proceed=True) == seccomp.numbers(linux.MACHINE)["read"], "the agent serves the runtime's own steps, too"
+        ours.send(b"x")
+        answer(listener, result=77)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 77, "and then the program's"
+    os.close(listener)
+    os.close(pidfd)
+
+
+def answer(listener: int, *, proceed: bool = False, result: int = 0) -> int:
+    """Let the call that waits go on, or give it a result; returns its number."""
+    notification = bytearray(80)
+    fcntl.ioctl(listener, _RECEIVE, notification)
+    identity, _, _, number = struct.unpack_from("=QIIi", notification)
+    fcntl.ioctl(listener, _SEND, bytearray(struct.pack("=QqiI", identity, result, 0, proceed)))
+    return int(number)
+
+
 def test_an_agent_that_is_not_there_is_told_by_the_fields_name(tmp_path: pathlib.Path) -> None:
     with pytest.raises(Unavailable, match="listenerPath"):
         seccomp_listener.connect(str(tmp_path / "absent.sock"))
@@ -103,7 +144,7 @@ def test_an_agent_that_is_not_there_is_told_by_the_fields_name(tmp_path: pathlib
         seccomp_listener.send(ours.fileno(), 0, b"{}")
 
 
-def test_a_tracers_number_and_a_kill_of_all_threads_arrive(tmp_path: pathlib.Path) -> None:
+def test_the_actions_do_what_their_names_say() -> None:
     """The actions that end a process, and the one that a missing tracer turns into ENOSYS."""
     for name, expected in (
         ("SCMP_ACT_KILL_PROCESS", -signal.SIGSYS),
@@ -118,7 +159,11 @@ def test_a_tracers_number_and_a_kill_of_all_threads_arrive(tmp_path: pathlib.Pat
         program = seccomp.filter_bytes(profile, (), machine=linux.MACHINE)
         child = os.fork()
         if not child:
-            os._exit(outcome(program))
+            code = 1
+            try:
+                code = outcome(program)
+            finally:
+                os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected, name
 
 

@@ -69,7 +69,7 @@ _SCHED_SETAFFINITY, _SCHED_SETATTR = (122, 274) if _ARM else (203, 314)
 _IOPRIO_SET, _PERSONALITY = (30, 92) if _ARM else (251, 135)
 _SIGKILL, _SIGSTOP = 9, 19
 _PIDFD_SEND_SIGNAL, _OPEN_TREE, _MOVE_MOUNT = 424, 428, 429
-_PIDFD_OPEN, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 434, 435, 436, 437, 442
+_PIDFD_OPEN, _CLONE3, _CLOSE_RANGE, _OPENAT2, _PIDFD_GETFD, _MOUNT_SETATTR = 434, 435, 436, 437, 438, 442
 
 _libc, _libc_locked = foreign.libc, foreign.libc_locked
 _libc.syscall.restype = _libc_locked.syscall.restype = foreign.c_long
@@ -222,6 +222,11 @@ def bpf_load(kind: int, program: bytes) -> int:
 def pidfd_open(pid: int) -> int:
     """Linux 5.3; ENOSYS before."""
     return _call(_PIDFD_OPEN, pid, 0, name=str(pid))
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """A close-on-exec copy of the process's descriptor `fd`. Linux 5.6; ENOSYS before."""
+    return _call(_PIDFD_GETFD, pidfd, fd, 0, name=f"descriptor {fd}")
 
 
 def pidfd_send_signal(pidfd: int, number: int) -> None:
