@@ -35,7 +35,6 @@ MASKED = (
     "/absent",
     "/proc/scsi",
     "/link",
-    "/mnt/one",
 )
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/srv", "/etc/passwd", "/missing")
 SYSCTLS = (

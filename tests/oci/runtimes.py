@@ -74,6 +74,7 @@ def run(runtime: Runtime, bundle: Bundle, place: Place, container: str) -> Seen:
     fields |= {("cgroups", name): value for name, value in cgroups.items()} | dict(hook_fields(place.log / "told"))
     fields |= {("left in the root", name): value for name, value in tree(place.directory / "bundle" / "rootfs")}
     fields["end", "status"] = str(status)
+    fields["end", "mounts on the host"] = " ".join(remove_mounts(place))
     fields["end", "cgroup"] = "there" if any((CGROUPS / name / container).exists() for name in VALUES) else "gone"
     state = subprocess.run(runtime.argv(place, "state", container), capture_output=True, text=True, check=False)
     fields["end", "state"] = "there" if state.returncode == 0 else "gone"
@@ -213,6 +214,16 @@ def hook_fields(told: Path) -> Iterator[tuple[tuple[str, str], str]]:
         else:
             yield ((f"{field} {count[field]}", f"env {value}" if name == "env" else name), value)
     yield ("hooks", "order"), " ".join(order)
+
+
+def remove_mounts(place: Place) -> list[str]:
+    """What a container has mounted on the host, by way of a source that it shares; it is gone afterwards."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [line.split(" ")[4] for line in lines if line.split(" ")[4].startswith(f"{place.sources}/")]
+    points.remove(str(place.sources / "tree" / "sub"))
+    for point in reversed(points):
+        subprocess.run(["umount", point], check=True)
+    return sorted(points)
 
 
 def tree(rootfs: Path) -> Iterator[tuple[str, str]]:
