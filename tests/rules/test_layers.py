@@ -21,7 +21,9 @@ BELOW = {
     "supervise": {"errors", "model", "plan", "kernel", "store", "registry"},
     "engine": {"errors", "model", "plan", "kernel", "store", "registry", "supervise", "install"},
     "documents": {"errors", "model"},
+    "oci": {"errors", "model", "kernel", "cli"},
     "bytecode": set(),
+    "compilation": {"bytecode", "model"},
     "install": {"errors", "model", "store", "bytecode"},
     "dispatch": {"errors", "model", "engine"},
 }

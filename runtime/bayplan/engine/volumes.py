@@ -44,7 +44,7 @@ def _make_directory(state: State, name: str) -> None:
     """The same whatever the caller's umask; content that is there keeps its owner and mode."""
     data = state.root.volume_data(name)
     if not os.path.isdir(data):
-        os.makedirs(data)
+        os.makedirs(data, exist_ok=True)  # another start may make it at the same time
         os.chmod(data, 0o755)
         os.chmod(state.root.volume(name), 0o700)
 

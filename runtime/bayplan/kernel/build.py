@@ -63,7 +63,7 @@ def build(plan: Plan, wire: _socket.socket) -> None:
         namespaces.join(plan.joined)
     _name_host(config)
     sysctls = _open_sysctls(config) if config.linux.sysctl else -1
-    root = rootfs.mount_rootfs(plan.rootfs)
+    root = rootfs.mount_rootfs(plan.rootfs, propagation=config.linux.rootfs_propagation)
     rootfs.populate(root, config, plan.sources)
     joined()
     _enter_time(plan)

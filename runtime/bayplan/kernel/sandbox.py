@@ -19,7 +19,7 @@ import errno
 import os
 import struct
 
-from bayplan.errors import BayplanError
+from bayplan.errors import BayplanError, Invalid, Unavailable
 from bayplan.kernel import build, linux, mounts, namespaces, process
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.kernel.pids import open_pidfd
@@ -80,6 +80,7 @@ def create(
     3 to 2 + `preserve_fds` are the program's, too; Invalid if one is not open.
     Raises NotFound for a bind source or a namespace that is absent, Kernel for a clone refused; all else `start` raises.
     """
+    _verify(config)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     process.verify_preserved(preserve_fds)
     opened: list[int] = []
@@ -206,6 +207,14 @@ def abandon(created: Created) -> None:
         os.close(created.pidfd)
 
 
+def _verify(config: Config) -> None:
+    """What the specification knows, and what this sandbox never does."""
+    if not namespaces.makes(config.linux.namespaces, "mount"):
+        raise Invalid("linux.namespaces: a container has a mount namespace of its own; add one of type mount, without a path")
+    if config.linux.intel_rdt:
+        raise Unavailable("linux.intelRdt: groups of the resctrl file system are not supported; leave it out")
+
+
 def _open_sources(config: Config, opened: list[int]) -> dict[int, int]:
     sources = {}
     for index, mount in enumerate(config.mounts):
@@ -219,6 +228,10 @@ def _clone_inside(flags: int, plan: build.Plan, opened: list[int], *, program: s
     """As `_clone`, in a user namespace of the container's own."""
     from bayplan.kernel import userns
 
+    if plan.config.hooks:  # the child may not be able to read our own modules
+        from bayplan.kernel import hooks as hooks
+    if plan.config.process.apparmor_profile or plan.config.process.selinux_label:
+        from bayplan.kernel import labels as labels
     joined = dict(plan.joined)
     own = userns.open_own(plan.config.linux, joined, opened)
     tree = userns.bring(plan.rootfs, own, plan.config.linux)
