@@ -137,7 +137,8 @@ def generate(seed: int, number: int, place: Place) -> Bundle:
     }
     if "uts" in kinds:
         config |= _perhaps(dice, 0.6, hostname=f"box{number}")
-        config |= _perhaps(dice, 0.1, domainname="example.net")
+        if "kernel.domainname" not in config["linux"].get("sysctl", {}):
+            config |= _perhaps(dice, 0.1, domainname="example.net")
     if not mapped:
         config["linux"] |= _perhaps(dice, 0.4, devices=_devices(dice))
         config["linux"] |= _perhaps(dice, 0.15, personality={"domain": dice.one("LINUX", "LINUX32")})

@@ -1,6 +1,6 @@
 """Random valid bundles, run here, by runc and by crun: what the process sees, and what is left, is what one of the two makes of it.
 
-BUNDLES says how many (40), SEED which series (1), FIRST where it begins. A failure names its bundles: `BUNDLES=1 FIRST=17` runs that one.
+BUNDLES says how many (100), SEED which series (1), FIRST where it begins. A failure names its bundles: `BUNDLES=1 FIRST=17` runs that one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE))
 
 import accepted  # noqa: E402
 
-BUNDLES, SEED, FIRST = (int(os.environ.get(name, default)) for name, default in (("BUNDLES", "40"), ("SEED", "1"), ("FIRST", "0")))
+BUNDLES, SEED, FIRST = (int(os.environ.get(name, default)) for name, default in (("BUNDLES", "100"), ("SEED", "1"), ("FIRST", "0")))
 PEERS = ("runc", "crun")
 MISSING = [name for name in (*PEERS, "gcc", "unshare") if not shutil.which(name)]
 
