@@ -82,6 +82,7 @@ SAMPLES: dict[str, Any] = {
     "ipc": "host",
     "uts": "host",
     "cgroup": "host",
+    "userns_mode": "private",
     "devices": ["/dev/null"],
     "device_cgroup_rules": ["c 1:3 rwm"],
     "security_opt": ["no-new-privileges"],

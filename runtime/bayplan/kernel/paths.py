@@ -15,6 +15,7 @@ from bayplan.kernel import linux
 
 _RESOLVE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 _MAX_LINKS = 40
+_ATTEMPTS = 32  # where mounts and renames elsewhere race the kernel for longer, we walk
 
 
 def open_root(path: str) -> int:
@@ -27,7 +28,7 @@ def open_in_root(root: int, path: str, flags: int = linux.O_PATH, mode: int = 0)
 
     `..` and absolute links stop at `root`; a magic link (`/proc/self/exe`) is ELOOP. OSError otherwise.
     """
-    for _ in range(32):
+    for _ in range(_ATTEMPTS):
         try:
             return linux.openat2(root, path.lstrip("/") or ".", flags, _RESOLVE, mode)
         except OSError as error:
@@ -35,7 +36,7 @@ def open_in_root(root: int, path: str, flags: int = linux.O_PATH, mode: int = 0)
                 return _walk(root, path, flags, mode)
             if error.errno != errno.EAGAIN:  # a rename elsewhere raced the kernel's check of `..`: it says try again
                 raise
-    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+    return _walk(root, path, flags, mode)
 
 
 def make_in_root(root: int, path: str, *, directory: bool) -> int:

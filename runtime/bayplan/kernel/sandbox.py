@@ -25,7 +25,7 @@ from bayplan.kernel.cgroups import Cgroup
 from bayplan.kernel.pids import open_pidfd
 from bayplan.kernel.rootfs import Rootfs, Step
 from bayplan.kernel.wire import BUILT, CONTINUE, GO, READY, WAIT, decode_error, receive, send, send_error
-from bayplan.model.runtime import Config, Process
+from bayplan.model.runtime import Config, Mount, Process
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def create(
     Raises NotFound for a bind source or a namespace that is absent, Kernel for a clone refused; all else `start` raises.
     """
     _verify(config)
+    if config.linux.mount_label:
+        config = _labelled(config)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     process.verify_preserved(preserve_fds)
     opened: list[int] = []
@@ -213,6 +215,17 @@ def _verify(config: Config) -> None:
         raise Invalid("linux.namespaces: a container has a mount namespace of its own; add one of type mount, without a path")
     if config.linux.intel_rdt:
         raise Unavailable("linux.intelRdt: groups of the resctrl file system are not supported; leave it out")
+
+
+def _labelled(config: Config) -> Config:
+    """`linux.mountLabel` is for the file systems that are made; what is bound has labels of its own."""
+    from bayplan.kernel import labels
+
+    def label(mount: Mount) -> Mount:
+        data = labels.mount_data("", kind=mount.type, label=config.linux.mount_label)
+        return mount if mounts.is_bind(mount) or not data else mount._replace(options=(*mount.options, data))
+
+    return config._replace(mounts=tuple(label(mount) for mount in config.mounts))
 
 
 def _open_sources(config: Config, opened: list[int]) -> dict[int, int]:
