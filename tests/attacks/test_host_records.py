@@ -135,11 +135,11 @@ BREAK = {
     "scribbled": scribble,
     "newer": lambda path: sql(path, "PRAGMA user_version=99"),
     "negative": lambda path: sql(path, "PRAGMA user_version=-1"),
-    "without a table": lambda path: sql(path, "DROP TABLE containers"),
-    "half a record": lambda path: sql(path, "UPDATE containers SET spec = substr(spec, 1, 20)"),
-    "no record": lambda path: sql(path, "UPDATE containers SET spec = ''"),
+    "without a table": lambda path: sql(path, "PRAGMA foreign_keys=OFF", "DROP TABLE container"),
+    "half a record": lambda path: sql(path, "UPDATE container SET document = substr(document, 1, 20)"),
+    "no record": lambda path: sql(path, "UPDATE container SET document = ''"),
     "a directory": lambda path: (path.unlink(), path.mkdir()),
-    "another program's": lambda path: (path.unlink(), sql(path, "CREATE TABLE containers (a)", "CREATE TABLE mine (b)")),
+    "another program's": lambda path: (path.unlink(), sql(path, "CREATE TABLE container (a)", "CREATE TABLE mine (b)")),
 }
 
 
@@ -193,6 +193,10 @@ def test_after_a_reboot_a_recorded_number_is_nobody(host: Host) -> None:
         host.ran("start", "before")
         assert host.inside("before", "echo", "well") == "well\n", "it can be started again"
         assert other.poll() is None
-        status.write_file(f"{directory}/started", json.dumps(again._asdict()))
-        assert host.command("ps", "-q") != "", "with the same boot id that number would count, so the test bites"
+        now = status.read_started(str(directory))
+        assert now is not None
+        status.write_file(f"{directory}/started", json.dumps(now._replace(boot_id="another-boot")._asdict()))
+        assert host.command("ps", "-q") == "", "the boot id alone decides, so the test bites"
+        status.write_file(f"{directory}/started", json.dumps(now._asdict()))
         os.kill(other.pid, signal.SIGKILL)
+        host.ran("rm", "-f", "before")

@@ -8,7 +8,7 @@ import sys
 from bayplan import verbs
 from bayplan.cli.call import Call, Verb, bounds
 from bayplan.cli.options import nearest, split
-from bayplan.errors import BayplanError, Invalid
+from bayplan.errors import BayplanError, Invalid, explain
 from bayplan.model.result import DEFAULT_ROOT
 from bayplan.model.value import TYPE_CHECKING
 
@@ -59,6 +59,9 @@ def run(argv: Sequence[str]) -> int:
     except OSError as error:
         return _show(_system_error(error), debug, code=code)
     except Exception as error:
+        kind, message = explain(error)
+        if kind != "bug":
+            return _show(message, debug, code=code)
         hint = "" if debug else " (--debug shows the trace)"
         return _show(f"this is a bug: {type(error).__name__}: {error}{hint}", debug, code=code)
 

@@ -6,7 +6,7 @@ import os
 
 from bayplan.engine import clock, images, volumes
 from bayplan.engine.state import State
-from bayplan.errors import Conflict, Invalid, NotFound
+from bayplan.errors import Conflict, Invalid, NotFound, Unavailable
 from bayplan.model import jsontext, names
 from bayplan.model.container import Container, File, Mount
 from bayplan.model.image import ImageConfig
@@ -149,7 +149,12 @@ def _image_volumes(spec: Container, config: ImageConfig) -> tuple[str, ...]:
 
 
 def record_of(row: ContainerRow) -> Record:
-    spec = parse_service(row.name, jsontext.loads(row.document), RECORDED)
+    """Raises Unavailable where what is recorded cannot be read."""
+    try:
+        document = jsontext.loads(row.document)
+    except ValueError as error:
+        raise Unavailable(f"reading the record of container {row.name} (db.sqlite): {error}; put a backup of that file back") from error
+    spec = parse_service(row.name, document, RECORDED)
     return Record(row.id, row.name, spec, row.image, row.created)
 
 

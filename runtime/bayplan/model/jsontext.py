@@ -48,6 +48,8 @@ def loads(
         value, end = scanner(_Reading(pairs, integer, constant))(text, 0)  # type: ignore[arg-type]  # any object with these names
     except StopIteration as place:
         raise ValueError(f"no JSON value at character {place.value}") from None
+    except SystemError:  # where the package is not loaded, the scanner finds no class for its error and raises none (Python 3.9 to 3.12)
+        raise ValueError("malformed JSON") from None
     if end != len(text):
         raise ValueError(f"more than one JSON value: the first ends at character {end}")
     return value

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STATUS_LIMIT = 1 << 20
+_LARGEST = 1 << 63
 
 
 class Started(NamedTuple):
@@ -71,8 +72,12 @@ def write_started(directory: str, started: Started) -> None:
 
 
 def read_started(directory: str) -> Started | None:
-    document = _read(f"{directory}/started")
-    return Started(**document) if document else None
+    """None where there is none, or what is there is none: half of one, or another version's."""
+    document = _read(f"{directory}/started") or {}
+    known = {name: document[name] for name in Started._fields if name in document}
+    numbers = {name: known.get(name) for name in Started._fields if name not in ("boot_id", "restarts")}
+    whole = all(isinstance(value, int) and 0 <= value < _LARGEST for value in (*numbers.values(), known.get("restarts", 0)))
+    return Started(**known) if whole and isinstance(known.get("boot_id"), str) else None
 
 
 def parse_exit(text: bytes) -> ExitStatus:
@@ -86,7 +91,8 @@ def parse_exit(text: bytes) -> ExitStatus:
 def read_exit(directory: str) -> ExitStatus | None:
     """The last recorded end; None where there is none, or what is there is none."""
     document = _read(f"{directory}/exit")
-    return _exit_status(document) if document and "exit_code" in document else None
+    code = document.get("exit_code") if document else None
+    return _exit_status(document) if document and isinstance(code, int) and 0 <= code < 256 else None
 
 
 def _exit_status(document: dict[str, Any]) -> ExitStatus:
@@ -164,7 +170,7 @@ def _read(path: str) -> dict[str, Any] | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             document = jsontext.loads(file.read(STATUS_LIMIT))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
