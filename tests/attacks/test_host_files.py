@@ -33,9 +33,12 @@ def as_nobody(script: str) -> str:
 def secretive(host: Host) -> str:
     """The name of a container with a secret, a log, a volume and a set-user-ID file."""
     web = service(network_mode="none", secrets=["key"], volumes=["data:/d"], image=IMAGE,
-                  command=["sh", "-c", "echo $0 said; cp /bin/busybox /d/su; chmod 6755 /d/su; cat /run/secrets/key >/d/copy; exec sleep 1000"])  # fmt: skip
+                  command=["sh", "-c", "echo $0 said; cp /bin/busybox /d/su;"
+                           " chmod 6755 /d/su; cat /run/secrets/key >/d/c; exec sleep 1000"])  # fmt: skip
     carried = {"files": {"./s": b64encode(SECRET.encode()).decode()}}
-    host.done({"name": "shop", "services": {"web": web}, "volumes": {"data": {}}, "secrets": {"key": {"file": "./s"}}, "x-bayplan": carried})
+    host.done(
+        {"name": "shop", "services": {"web": web}, "volumes": {"data": {}}, "secrets": {"key": {"file": "./s"}}, "x-bayplan": carried}
+    )
     host.wait("it has written", lambda: "said" in host.output("shop-web-1"))
     return "shop-web-1"
 
@@ -45,14 +48,18 @@ def test_another_user_reads_nothing_of_the_state(host: Host, secretive: str) -> 
         if parent.stat().st_mode & 0o001 == 0 and str(parent).startswith(("/tmp/", "/var/tmp/")):
             parent.chmod(parent.stat().st_mode | 0o055)
     directory = host.directory(secretive)
-    said = as_nobody(f"ls {host.path} {directory}; cat {directory}/* {directory}/files/0 {host.path}/db.sqlite; {directory}/rootfs/bin/su; echo tried")
+    said = as_nobody(
+        f"ls {host.path} {directory}; cat {directory}/* {directory}/files/0 {host.path}/db.sqlite; {directory}/rootfs/bin/su; echo tried"
+    )
     assert said == "tried\n", f"state, log, secret, records and set-user-ID files: {said}"
     run = status.read_started(str(directory))
     assert run is not None
-    show = "; ".join(f"cat /proc/{pid}/environ; ls /proc/{pid}/root/ /proc/{pid}/fd/; readlink /proc/{pid}/cwd" for pid in (run.pid, run.monitor))
+    show = "; ".join(
+        f"cat /proc/{pid}/environ; ls /proc/{pid}/root/ /proc/{pid}/fd/; readlink /proc/{pid}/cwd" for pid in (run.pid, run.monitor)
+    )
     assert as_nobody(f"{show}; echo tried") == "tried\n", "nor through its processes"
     connect = f"import socket; socket.socket(socket.AF_UNIX).connect('{directory}/monitor.sock')"
-    assert "reached" not in as_nobody(f"/usr/bin/python3 -c \"{connect}\" && echo reached"), "nor its monitor"
+    assert "reached" not in as_nobody(f'/usr/bin/python3 -c "{connect}" && echo reached'), "nor its monitor"
 
 
 def test_each_file_is_closed_even_where_the_directory_above_it_is_opened(host: Host, secretive: str) -> None:
@@ -61,7 +68,11 @@ def test_each_file_is_closed_even_where_the_directory_above_it_is_opened(host: H
     open_to_others = []
     for path in (p for p in tree.rglob("*") if "layers" not in p.parts and "upper" not in p.parts and "_data" not in p.parts):
         mode = path.lstat().st_mode
-        harmless = path.name in ("resolv.conf", "hosts", "hostname", "driver") or path.relative_to(tree).parts[0] in ("l", "blobs", "runtimes")
+        harmless = path.name in ("resolv.conf", "hosts", "hostname", "driver") or path.relative_to(tree).parts[0] in (
+            "l",
+            "blobs",
+            "runtimes",
+        )
         secret = path.parent.name == "files" and stat.S_IMODE(path.parent.stat().st_mode) == 0o700  # its mode is what a container sees
         if stat.S_ISREG(mode) and mode & 0o077 and not harmless and not secret:
             open_to_others.append(f"{path.relative_to(tree)} {mode:o}")
@@ -100,12 +111,20 @@ def test_nothing_is_made_where_everybody_may_make_things(host: Host, tmp_path: P
     trace = tmp_path / "trace"
     words = host.argv("run", "--rm", *NET, "-v", "some:/v", IMAGE, "true")
     calls = "trace=open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,symlink,symlinkat,rename,renameat,renameat2,link,linkat,bind"
-    done = subprocess.run(["strace", "-f", "-y", "-e", calls, "-o", str(trace), *words], capture_output=True, timeout=60, env={**os.environ, "TMPDIR": "/tmp"})
+    done = subprocess.run(
+        ["strace", "-f", "-y", "-e", calls, "-o", str(trace), *words], capture_output=True, timeout=60, env={**os.environ, "TMPDIR": "/tmp"}
+    )
     if done.returncode:
         pytest.skip(f"strace does not run here: {done.stderr!r}")
     public = ("/tmp/", "/var/tmp/", "/dev/shm/", "/run/", "/var/run/")
-    made = [line for line in trace.read_text(errors="replace").splitlines() if "O_CREAT" in line or not line.partition("(")[0].endswith(("open", "openat", "openat2"))]
-    public_ones = [line for line in made if any(f'"{each}' in line for each in public) and host.path not in line and str(RUNTIME) not in line]
+    made = [
+        line
+        for line in trace.read_text(errors="replace").splitlines()
+        if "O_CREAT" in line or not line.partition("(")[0].endswith(("open", "openat", "openat2"))
+    ]
+    public_ones = [
+        line for line in made if any(f'"{each}' in line for each in public) and host.path not in line and str(RUNTIME) not in line
+    ]
     assert made and not public_ones, f"{public_ones}"
 
 
@@ -153,7 +172,11 @@ def test_a_runtime_whose_directory_was_made_by_another_is_not_run(archive: bytes
     named, theirs = hashlib.sha256(archive).hexdigest(), tmp_path / "theirs"
     theirs.mkdir()
     os.chown(theirs, 1000, 1000)
-    for make in (lambda state: state.symlink_to(theirs), lambda state: (state.mkdir(), os.chown(state, 1000, 1000)), lambda state: (state.mkdir(), state.chmod(0o777))):
+    for make in (
+        lambda state: state.symlink_to(theirs),
+        lambda state: (state.mkdir(), os.chown(state, 1000, 1000)),
+        lambda state: (state.mkdir(), state.chmod(0o777)),
+    ):
         state = tmp_path / f"state{len(os.listdir(tmp_path))}"
         make(state)
         refused = False

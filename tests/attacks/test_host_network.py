@@ -1,20 +1,19 @@
 """Ports, the host's loopback, the metadata address, other networks and names, with the command line in a network of its own.
 
-    outside 192.0.2.9 ── 192.0.2.1 the host, where all commands run ── containers
+outside 192.0.2.9 ── 192.0.2.1 the host, where all commands run ── containers
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attack_lab import IMAGE, Host
+from attack_lab import Host
 from network_lab import Lab as Wires
 from network_lab import command
 
@@ -177,7 +176,10 @@ def advertise(pid: int) -> None:
     """A router advertisement (RFC 4861, 4.2) of 2001:db8:bad::/64 and of oneself as the way out, from the container of process `pid`."""
     head = bytes((134, 0, 0, 0, 64, 0)) + (1800).to_bytes(2, "big") + bytes(8)
     prefix = bytes((3, 4, 64, 0xC0)) + (86400).to_bytes(4, "big") * 2 + bytes(4) + socket.inet_pton(socket.AF_INET6, "2001:db8:bad::")
-    with open(f"/proc/{pid}/ns/net") as space, netlink.inside(space.fileno(), lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)) as raw:
+    with (
+        open(f"/proc/{pid}/ns/net") as space,
+        netlink.inside(space.fileno(), lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)) as raw,
+    ):
         index = netlink.inside(space.fileno(), lambda: socket.if_nametoindex("eth0"))
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
         for _ in range(3):
@@ -198,4 +200,6 @@ def test_a_container_that_says_it_is_a_router_is_believed_by_nobody(site: Site) 
             assert "proto ra" not in routes and "bad" not in routes + addresses, f"{where} has believed it: {routes}{addresses}"
         netlink.inside(space.fileno(), lambda: Path("/proc/sys/net/ipv6/conf/eth0/accept_ra").write_text("2"))
         advertise(site.first("rogue"))
-        assert "bad" in netlink.inside(space.fileno(), lambda: command("ip", "-6", "address", "show")), "one that accepts them does, so it bites"
+        assert "bad" in netlink.inside(space.fileno(), lambda: command("ip", "-6", "address", "show")), (
+            "one that accepts them does, so it bites"
+        )

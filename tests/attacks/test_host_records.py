@@ -16,7 +16,11 @@ from attack_lab import IMAGE, NET, Host, eventually
 
 from bayplan.store import status
 
-FILES = {"start": ("started",), "end": ("exit", "stopped", "health"), "rest": ("config.json", "monitor.settings", "hosts", "json.log", "monitor.sock")}
+FILES = {
+    "start": ("started",),
+    "end": ("exit", "stopped", "health"),
+    "rest": ("config.json", "monitor.settings", "hosts", "json.log", "monitor.sock"),
+}
 STARTED = {"pid": 1, "pid_start": 1, "monitor": 1, "monitor_start": 1, "boot_id": "x", "at": 1, "restarts": 0}
 DAMAGES = {
     "gone": None,
@@ -153,7 +157,14 @@ def test_damaged_records_are_one_clear_error_and_nothing_is_deleted_on_doubt(hos
     settled(database)
     BREAK[how](database)
     before = contents(copied)
-    for words in (("ps", "-a"), ("images",), ("rm", "-f", "kept"), ("image", "prune", "-a", "-f"), ("run", "--rm", *NET, IMAGE, "true"), ("boot",)):
+    for words in (
+        ("ps", "-a"),
+        ("images",),
+        ("rm", "-f", "kept"),
+        ("image", "prune", "-a", "-f"),
+        ("run", "--rm", *NET, IMAGE, "true"),
+        ("boot",),
+    ):
         done = host.ran("--root", str(copied), *words)
         assert done.stderr.count(b"\n") <= 2, f"{words}: at most a line or two: {done}"
     lost = before - contents(copied)
@@ -184,7 +195,9 @@ def test_after_a_reboot_a_recorded_number_is_nobody(host: Host) -> None:
     os.kill(started.monitor, signal.SIGKILL)
     os.kill(started.pid, signal.SIGKILL)
     with subprocess.Popen(["sleep", "1000"]) as other:
-        again = started._replace(pid=other.pid, pid_start=status.start_time(other.pid), monitor=other.pid, monitor_start=status.start_time(other.pid))
+        again = started._replace(
+            pid=other.pid, pid_start=status.start_time(other.pid), monitor=other.pid, monitor_start=status.start_time(other.pid)
+        )
         status.write_file(f"{directory}/started", json.dumps(again._replace(boot_id="another-boot")._asdict()))
         assert host.command("ps", "-q") == "", "what ran in another boot does not run"
         for words in (("kill", "before"), ("stop", "-t", "0", "before"), ("exec", "before", "true"), ("top", "before")):

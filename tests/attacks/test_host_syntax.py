@@ -10,8 +10,41 @@ from pathlib import Path
 import pytest
 from attack_lab import IMAGE, NET, Host
 
-EVIL = ["a\nb", "a;b", "a b", "a'b", 'a"b', "$(id)", "`id`", "{{.ID}}", "a/b", "..", ".", "-rf", "--privileged", "a\0b".replace("\0", "\x01"), "a%n", "ä", "", "x" * 300]
-HARMLESS_VALUES = ["a\nb", "';reboot;'", '"; flush ruleset; "', "$(id)", "`id`", "{{.ID}}", "%n%s", "\x1b[2J", "\r", "a,b=c", "\u202e", "=", "\\"]
+EVIL = [
+    "a\nb",
+    "a;b",
+    "a b",
+    "a'b",
+    'a"b',
+    "$(id)",
+    "`id`",
+    "{{.ID}}",
+    "a/b",
+    "..",
+    ".",
+    "-rf",
+    "--privileged",
+    "a\0b".replace("\0", "\x01"),
+    "a%n",
+    "ä",
+    "",
+    "x" * 300,
+]
+HARMLESS_VALUES = [
+    "a\nb",
+    "';reboot;'",
+    '"; flush ruleset; "',
+    "$(id)",
+    "`id`",
+    "{{.ID}}",
+    "%n%s",
+    "\x1b[2J",
+    "\r",
+    "a,b=c",
+    "\u202e",
+    "=",
+    "\\",
+]
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -22,7 +55,9 @@ def test_a_name_with_syntax_in_it_is_refused_for_every_kind(host: Host, name: st
         ("volume", "create", "--", name),
         ("tag", IMAGE, name) if name not in ("a/b",) else ("volume", "create", "--", name),
         ("create", "--network", name, IMAGE, "sleep"),
-        ("create", *NET, "-v", f"{name}:/x", IMAGE, "sleep") if name and not name.startswith((".", "/")) else ("volume", "create", "--", name),
+        ("create", *NET, "-v", f"{name}:/x", IMAGE, "sleep")
+        if name and not name.startswith((".", "/"))
+        else ("volume", "create", "--", name),
         ("create", *NET, "--hostname", name or "\n", IMAGE, "sleep") if name not in ("..", ".") else ("volume", "create", "--", name),
     ):
         done = host.ran(*words)
@@ -64,7 +99,21 @@ def test_output_is_one_message_a_line_for_a_log_server(host: Host) -> None:
         receiver.settimeout(10)
         where = f"syslog-address=udp://127.0.0.1:{receiver.getsockname()[1]}"
         forged = "printf 'one\\r<0>forged\\033[2J\\n<0>Jan  1 00:00:00 host root: two\\n'"
-        host.command("run", "--rm", *NET, "--log-driver", "syslog", "--log-opt", where, "--log-opt", "tag=<0>x", IMAGE, "sh", "-c", f"{forged}; sleep 0.5")
+        host.command(
+            "run",
+            "--rm",
+            *NET,
+            "--log-driver",
+            "syslog",
+            "--log-opt",
+            where,
+            "--log-opt",
+            "tag=<0>x",
+            IMAGE,
+            "sh",
+            "-c",
+            f"{forged}; sleep 0.5",
+        )
         messages = [receiver.recv(4096) for _ in range(2)]
     finally:
         receiver.close()
@@ -108,7 +157,8 @@ def test_what_follows_the_image_is_the_command_and_never_an_option(host: Host) -
 
 
 @pytest.mark.parametrize("option", [
-    ("--add-host", "x:1.2.3.4\n6.6.6.6 bank"), ("--dns", "1.1.1.1\noptions x"), ("--dns-search", "x y\nnameserver 6.6.6.6"), ("--hostname", "x\n6.6.6.6"),
+    ("--add-host", "x:1.2.3.4\n6.6.6.6 bank"), ("--dns", "1.1.1.1\noptions x"), ("--dns-search", "x y\nnameserver 6.6.6.6"),
+    ("--hostname", "x\n6.6.6.6"),
     ("--domainname", "x\n6.6.6.6 y"), ("--network-alias", "x y"), ("--link", "x\ny"), ("--ip", "10.0.0.1\n"), ("--env-file", "/nothing\n"),
 ])  # fmt: skip
 def test_no_line_can_be_added_to_the_hosts_or_resolver_file(host: Host, option: tuple[str, str]) -> None:

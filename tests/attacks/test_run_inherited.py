@@ -63,16 +63,24 @@ def test_without_the_reset_they_reach_the_container(host: Host, tmp_path: Path) 
     )
     host.up("entered")
     found = dict(line.split() for line in by_caller(host, "exec", "entered", "inherited", runtime=weak).stdout.splitlines())
-    assert found["ignored"] != "0" and found["blocked"] != "0" and found["nice"] == "7" and found["oom"] == "500", f"so the test bites: {found}"
+    assert found["ignored"] != "0" and found["blocked"] != "0" and found["nice"] == "7" and found["oom"] == "500", (
+        f"so the test bites: {found}"
+    )
 
 
 HOSTILE = {"LD_PRELOAD": "/evil.so", "LD_LIBRARY_PATH": "/evil", "PYTHONPATH": "/evil", "PYTHONSTARTUP": "/evil", "PYTHONHOME": "/evil",
-           "PYTHONINSPECT": "1", "PYTHONWARNINGS": "error", "SECRET_OF_THE_CALLER": "hunter2", "BASH_ENV": "/evil", "TMPDIR": "/evil"}  # fmt: skip
+           "PYTHONINSPECT": "1", "PYTHONWARNINGS": "error", "SECRET_OF_THE_CALLER": "hunter2", "BASH_ENV": "/evil",
+           "TMPDIR": "/evil"}  # fmt: skip
 
 
 def test_a_caller_s_environment_reaches_neither_the_container_nor_the_monitor_nor_what_is_entered(host: Host) -> None:
     environment = {name: value for name, value in HOSTILE.items() if name != "LD_PRELOAD"}
-    subprocess.run(host.argv("run", "-d", *NET, "--name", "plain", IMAGE, "sleep", "1000"), env={**os.environ, **environment}, check=True, stdout=subprocess.DEVNULL)  # noqa: E501
+    subprocess.run(
+        host.argv("run", "-d", *NET, "--name", "plain", IMAGE, "sleep", "1000"),
+        env={**os.environ, **environment},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     entered = subprocess.run(host.argv("exec", "plain", "env"), env={**os.environ, **environment}, capture_output=True, timeout=60).stdout
     for seen in (entered, *(Path(f"/proc/{pid}/environ").read_bytes() for pid in (host.first("plain"), host.monitor("plain")))):
         assert seen and not any(name.encode() in seen for name in HOSTILE), f"{seen!r}"
@@ -157,7 +165,12 @@ def test_a_namespace_to_join_is_one_and_of_its_kind(box: Box, tmp_path: Path, ki
 def test_nothing_of_the_containers_is_run_to_look_at_it(host: Host) -> None:
     """CVE-2022-1227, CVE-2019-14271: `top` ran the image's nsenter, and `cp` loaded its libraries."""
     evil = "for p in ps top nsenter getent id sh tar; do rm -f /bin/$p; busybox cp /bin/evil /bin/$p; done; exec busybox sleep 1000"
-    host.up("traps", "sh", "-c", f"printf '#!/bin/busybox sh\\nbusybox touch /sprung\\n' >/bin/evil; chmod 755 /bin/evil; busybox cp /bin/busybox /b; {evil}")
+    host.up(
+        "traps",
+        "sh",
+        "-c",
+        f"printf '#!/bin/busybox sh\\nbusybox touch /sprung\\n' >/bin/evil; chmod 755 /bin/evil; busybox cp /bin/busybox /b; {evil}",
+    )
     host.wait("the traps are laid", lambda: "sprung" in host.inside("traps", "/bin/busybox", "cat", "/bin/tar"))
     for words in (("top", "traps"), ("ps", "-a"), ("inspect", "traps"), ("logs", "traps"), ("stop", "-t", "0", "traps"), ("ps", "-a")):
         host.command(*words)

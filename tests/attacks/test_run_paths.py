@@ -42,7 +42,9 @@ def up(outside: Path) -> str:
     return "../" * 40 + str(outside)[1:]
 
 
-@pytest.mark.parametrize("name", ["dev", "proc", "sys", "etc", "dev/pts", "dev/shm", "sys/fs", "proc/sys", "etc/hosts", "etc/resolv.conf", "dev/null"])
+@pytest.mark.parametrize(
+    "name", ["dev", "proc", "sys", "etc", "dev/pts", "dev/shm", "sys/fs", "proc/sys", "etc/hosts", "etc/resolv.conf", "dev/null"]
+)
 @pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
 def test_a_link_in_place_of_a_directory_of_ours_leads_nowhere(host: Host, tmp_path: Path, outside: Path, name: str, relative: bool) -> None:
     """CVE-2026-41579, CVE-2026-47766, CVE-2019-19921: device nodes, mounts and files were made where an image's link led."""
@@ -72,7 +74,9 @@ def test_resolved_in_the_hosts_root_such_a_link_is_followed(host: Host, tmp_path
 
 
 @pytest.mark.parametrize("chain", [("link",), ("a", "b", "link"), ("a", "..", "a", "link"), ("link", "..", "link"), ("a", "b", "absolute")])
-def test_a_working_directory_through_a_chain_of_links_is_made_inside(host: Host, tmp_path: Path, outside: Path, chain: tuple[str, ...]) -> None:
+def test_a_working_directory_through_a_chain_of_links_is_made_inside(
+    host: Host, tmp_path: Path, outside: Path, chain: tuple[str, ...]
+) -> None:
     """CVE-2026-55686, CVE-2024-9341."""
     tree = tmp_path / "tree"
     busybox_tree(tree)
@@ -101,7 +105,18 @@ def test_a_renamer_in_a_shared_volume_never_gets_a_mount_on_the_host(host: Host,
     """CVE-2021-30465, CVE-2024-45310, CVE-2019-16884: a target that is a directory when it is looked at and a link when it is used."""
     plant = f"mkdir -p /v/dir/sub /v/dir/deep/er; ln -s {up(outside)} /v/link; touch /v/dir/f"
     host.command("run", "--rm", *NET, "-v", "shared:/v", IMAGE, "sh", "-c", plant)
-    targets = ("-v", "other:/v/dir/sub", "--tmpfs", "/v/dir/deep/er", "-v", "third:/v/dir/made/here", "-w", "/v/dir/wd", "--device", "/dev/null:/v/dir/null")
+    targets = (
+        "-v",
+        "other:/v/dir/sub",
+        "--tmpfs",
+        "/v/dir/deep/er",
+        "-v",
+        "third:/v/dir/made/here",
+        "-w",
+        "/v/dir/wd",
+        "--device",
+        "/dev/null:/v/dir/null",
+    )
     ways = {True: 0, False: 0}
     with swapping(host, "shared", ("dir", "link")):
         for _ in range(STARTS):
@@ -129,7 +144,9 @@ def test_a_volume_over_dev_that_is_full_of_links_reaches_nothing(host: Host, out
     host.command("volume", "create", "devices")
     (data / name).symlink_to(up(outside / "file"))
     for options in ((), ("-t",)):
-        done = host.ran("run", "--rm", *NET, *options, "-v", "devices:/dev", IMAGE, "sh", "-c", "echo x >/dev/console; chmod 777 /dev/null; true")
+        done = host.ran(
+            "run", "--rm", *NET, *options, "-v", "devices:/dev", IMAGE, "sh", "-c", "echo x >/dev/console; chmod 777 /dev/null; true"
+        )
         assert untouched(outside), f"{options}: {done}"
         assert Path("/dev/null").stat().st_mode & 0o777 == 0o666, "the host's null device is as it was"
 
@@ -141,7 +158,9 @@ def test_a_terminal_is_the_containers_own_whatever_the_image_calls_console(host:
     for name in ("console", "ptmx", "pts", "tty"):
         (tree / "dev" / name).symlink_to(outside / "file")
     host.image("console:1", tree)
-    typist = Typist(host.argv("run", "--rm", *NET, "-it", "console:1", "sh", "-c", "echo x >/dev/console; ls -l /dev/console; cat /proc/self/mounts"))
+    typist = Typist(
+        host.argv("run", "--rm", *NET, "-it", "console:1", "sh", "-c", "echo x >/dev/console; ls -l /dev/console; cat /proc/self/mounts")
+    )
     assert typist.end() == 0
     assert b" /dev/console devpts " in typist.seen, f"bound from its master: {typist.seen!r}"
     assert untouched(outside)
@@ -149,7 +168,9 @@ def test_a_terminal_is_the_containers_own_whatever_the_image_calls_console(host:
 
 def test_a_mask_is_the_real_null_device(host: Host, tmp_path: Path, outside: Path) -> None:
     """CVE-2025-31133, in a mount namespace where /dev/null is something else: the start is refused, and nothing is shown."""
-    for number, make in enumerate((f"cp {outside}/file {tmp_path}/null", f"ln -s {outside}/file {tmp_path}/null", f"mknod {tmp_path}/null c 1 5")):
+    for number, make in enumerate(
+        (f"cp {outside}/file {tmp_path}/null", f"ln -s {outside}/file {tmp_path}/null", f"mknod {tmp_path}/null c 1 5")
+    ):
         words = " ".join(host.argv("run", "--rm", *NET, IMAGE, "cat", "/proc/interrupts"))
         script = f"rm -f {tmp_path}/null; {make} && mount --bind {tmp_path} {outside.parent} && mount -t tmpfs x /dev && cp -P {tmp_path}/null /dev/null && {words}"  # noqa: E501
         if number == 2:
@@ -174,12 +195,18 @@ def test_kernel_settings_are_written_to_the_real_procfs_only(host: Host, tmp_pat
     host.command("restart", "-t", "0", "faked")
     assert host.inside("faked", "cat", "/proc/sys/net/ipv4/ip_default_ttl") == "fake\n", "what lies in the volume is not written to"
     with open(f"/proc/{host.first('faked')}/ns/net") as space:
-        ttl = subprocess.run(["nsenter", f"--net=/proc/self/fd/{space.fileno()}", "cat", "/proc/sys/net/ipv4/ip_default_ttl"], pass_fds=[space.fileno()], capture_output=True)  # noqa: E501
+        ttl = subprocess.run(
+            ["nsenter", f"--net=/proc/self/fd/{space.fileno()}", "cat", "/proc/sys/net/ipv4/ip_default_ttl"],
+            pass_fds=[space.fileno()],
+            capture_output=True,
+        )
     assert ttl.stdout == b"77\n", "and the real one is"
     assert Path("/proc/sys/net/ipv4/ip_default_ttl").read_text() == before, "the container's own, not the host's"
 
 
-@pytest.mark.parametrize("path", ["/proc", "/sys", "/dev", "/sys/fs/cgroup", "/proc/sys", "/dev/pts", "/proc/self", "/proc/1/root", "/sys/kernel"])
+@pytest.mark.parametrize(
+    "path", ["/proc", "/sys", "/dev", "/sys/fs/cgroup", "/proc/sys", "/dev/pts", "/proc/self", "/proc/1/root", "/sys/kernel"]
+)
 def test_an_images_volume_over_a_file_system_of_ours_uncovers_nothing(host: Host, path: str) -> None:
     """An image that takes the mount's place must not thereby take its masks or its being read-only away."""
     from test_attacks_engine import load

@@ -26,7 +26,10 @@ def memory(pid: int) -> int:
 def inside(host: Host, name: str) -> list[int]:
     """The processes of a container, from its control group."""
     found = host.record(name).id
-    for place in (*Path("/sys/fs/cgroup").glob(f"pids/bayplan-*/{found}/cgroup.procs"), *Path("/sys/fs/cgroup").glob(f"bayplan-*/{found}/cgroup.procs")):
+    for place in (
+        *Path("/sys/fs/cgroup").glob(f"pids/bayplan-*/{found}/cgroup.procs"),
+        *Path("/sys/fs/cgroup").glob(f"bayplan-*/{found}/cgroup.procs"),
+    ):
         return [int(each) for each in place.read_text().split()]
     return []
 
@@ -51,8 +54,10 @@ def test_a_memory_hog_is_ended_at_its_limit_and_the_caller_is_told(host: Host) -
     assert host.command("inspect", "--format", "{{.State.OOMKilled}}", "hog") == "true\n"
 
 
-@pytest.mark.parametrize("limits", [("--memory", "1m"), ("--memory", "4m"), ("--pids-limit", "1"), ("--ulimit", "nofile=3:3"), ("--ulimit", "nproc=1:1"),
-                                    ("--ulimit", "as=1000000:1000000"), ("--ulimit", "fsize=0:0"), ("--ulimit", "cpu=1:1")], ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize("limits", [("--memory", "1m"), ("--memory", "4m"), ("--pids-limit", "1"), ("--ulimit", "nofile=3:3"),
+                                    ("--ulimit", "nproc=1:1"),
+                                    ("--ulimit", "as=1000000:1000000"), ("--ulimit", "fsize=0:0"), ("--ulimit", "cpu=1:1")],
+                         ids=" ".join)  # fmt: skip
 def test_a_limit_that_nothing_can_start_in_is_an_error_and_no_wait(host: Host, limits: tuple[str, ...]) -> None:
     before = len(host.command("ps", "-aq").split())
     done = host.ran("run", "--rm", *NET, *limits, "--user", "1000", IMAGE, "true", timeout=40)
@@ -78,7 +83,9 @@ def test_a_first_process_that_ends_or_stops_at_once_keeps_nobody(host: Host, scr
 def test_a_process_that_is_stopped_or_killed_while_it_is_brought_in_does_not_spoil_the_container(host: Host, number: int) -> None:
     host.up("target")
     for _ in range(5):
-        with subprocess.Popen(host.argv("exec", "target", "sleep", "1000"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as entering:
+        with subprocess.Popen(
+            host.argv("exec", "target", "sleep", "1000"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as entering:
             eventually(lambda: len(inside(host, "target")) > 1 or entering.poll() is not None, "it is in")
             for pid in inside(host, "target"):
                 if pid != host.first("target"):
@@ -99,7 +106,9 @@ def test_a_flood_of_output_is_bounded_on_disk_and_in_memory(host: Host) -> None:
     """CVE-2022-1708, with bounds that are small: many short lines, and one that does not end."""
     options = (*NET, "--log-opt", "max-size=1m", "--log-opt", "max-file=2")
     line = f"dd if=/dev/zero bs=1M count={LINE} 2>/dev/null | busybox tr '\\0' a"
-    for number, script in enumerate((f"yes | head -c {LINE * MEBIBYTE // 4}", line, f"busybox cat /dev/urandom | head -c {LINE * MEBIBYTE // 8}")):
+    for number, script in enumerate(
+        (f"yes | head -c {LINE * MEBIBYTE // 4}", line, f"busybox cat /dev/urandom | head -c {LINE * MEBIBYTE // 8}")
+    ):
         host.up(f"flood{number}", "sh", "-c", f"sleep 0.3; {script}; touch /done; sleep 1000", options=options)
         monitor = host.monitor(f"flood{number}")
         before = memory(monitor)

@@ -18,7 +18,9 @@ def status(text: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
 
 
-@pytest.mark.parametrize("options", [(), ("--user", "1000"), ("--cap-add", "ALL"), ("--privileged",)], ids=["root", "user", "all", "privileged"])
+@pytest.mark.parametrize(
+    "options", [(), ("--user", "1000"), ("--cap-add", "ALL"), ("--privileged",)], ids=["root", "user", "all", "privileged"]
+)
 def test_no_capability_is_ever_inheritable(host: Host, options: tuple[str, ...]) -> None:
     """CVE-2022-24769, -27649, -27650, -29162: a program with inheritable file capabilities would keep them for a plain user."""
     host.up("entered", options=(*NET, *options))
@@ -76,17 +78,17 @@ def accounts(shared_host: Host, tmp_path_factory: pytest.TempPathFactory) -> str
 
 
 @pytest.mark.parametrize(("user", "uid", "gid", "groups"), USERS)
-def test_a_user_is_exactly_who_the_images_files_say(
-    host: Host, accounts: str, user: str, uid: int, gid: int, groups: set[int]
-) -> None:
+def test_a_user_is_exactly_who_the_images_files_say(host: Host, accounts: str, user: str, uid: int, gid: int, groups: set[int]) -> None:
     """CVE-2022-36109, -2989, -2990, -2995: groups that are missing, or are the caller's."""
-    show = 'busybox grep -e Uid -e Gid -e Groups /proc/self/status'
+    show = "busybox grep -e Uid -e Gid -e Groups /proc/self/status"
     host.up("entered", image=accounts)
     option = ("--user", user) if user else ()
     for words in (("run", "--rm", *NET, *option, accounts), ("exec", *option, "entered")):
         found = status(host.command(*words, "sh", "-c", show))
         assert found["Uid"].split() == [str(uid)] * 4 and found["Gid"].split() == [str(gid)] * 4, f"{words}: {found}"
-        assert {int(each) for each in found["Groups"].split()} | {gid} == groups | {gid}, f"{words}: the files' groups and no others: {found}"
+        assert {int(each) for each in found["Groups"].split()} | {gid} == groups | {gid}, (
+            f"{words}: the files' groups and no others: {found}"
+        )
 
 
 @pytest.mark.parametrize("user", REFUSED)
@@ -137,7 +139,9 @@ def test_an_odd_passwd_in_the_image_is_neither_followed_nor_waited_for(host: Hos
 
 def test_a_giant_passwd_costs_no_memory(host: Host) -> None:
     """Made by the container itself, so that exec meets it; a sparse terabyte."""
-    host.up("giant", "sh", "-c", "busybox truncate -s 1T /etc/passwd; busybox mv /etc/group /etc/group.was; mkfifo /etc/group; exec sleep 1000")
+    host.up(
+        "giant", "sh", "-c", "busybox truncate -s 1T /etc/passwd; busybox mv /etc/group /etc/group.was; mkfifo /etc/group; exec sleep 1000"
+    )
     host.wait("it is there", lambda: "group.was" in host.inside("giant", "ls", "/etc"))
     show = host.argv("exec", "--user", "12:13", "giant", "grep", "Uid", "/proc/self/status")
     done = subprocess.run(["prlimit", f"--as={600 << 20}", *show], capture_output=True, timeout=20)
@@ -177,16 +181,29 @@ def test_in_a_user_namespace_of_its_own_it_mounts_no_writable_release_agent(host
 
 
 def test_with_the_cgroups_writable_the_same_script_writes(host: Host) -> None:
-    said = host.command("run", "--rm", *NET, "--privileged", IMAGE, "sh", "-c", "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $d/x && echo made && busybox rmdir $d/x && break; done")  # noqa: E501
+    said = host.command(
+        "run",
+        "--rm",
+        *NET,
+        "--privileged",
+        IMAGE,
+        "sh",
+        "-c",
+        "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $d/x && echo made && busybox rmdir $d/x && break; done",
+    )
     assert "made" in said, "so the attack bites where nothing is closed"
 
 
-@pytest.mark.parametrize("kind", ["b 254 0", "b 8 0", "b 7 0", "c 1 1", "c 1 2", "c 1 4", "c 10 200", "c 10 232", "c 4 1", "c 5 1", "c 29 0"])
+@pytest.mark.parametrize(
+    "kind", ["b 254 0", "b 8 0", "b 7 0", "c 1 1", "c 1 2", "c 1 4", "c 10 200", "c 10 232", "c 4 1", "c 5 1", "c 29 0"]
+)
 def test_a_raw_device_cannot_be_used_though_its_node_can_be_made(host: Host, kind: str) -> None:
     script = f"mknod /disk {kind} && (dd if=/disk of=/dev/null bs=1 count=1; echo >/disk) 2>&1"
     for options in ((), ("--security-opt", "seccomp=unconfined")):
         done = host.ran("run", "--rm", *NET, *options, IMAGE, "sh", "-c", script)
-        assert b"not permitted" in done.stdout.lower() and b"records" not in done.stdout, f"refused by the controller, whatever its mode: {done}"
+        assert b"not permitted" in done.stdout.lower() and b"records" not in done.stdout, (
+            f"refused by the controller, whatever its mode: {done}"
+        )
 
 
 def test_a_device_in_the_image_or_a_volume_is_refused_too(host: Host, tmp_path: Path) -> None:
@@ -199,7 +216,9 @@ def test_a_device_in_the_image_or_a_volume_is_refused_too(host: Host, tmp_path: 
     for path in ("/memory", "/v/memory"):
         done = host.ran("run", "--rm", *NET, "-v", "nodes:/v", "disk:1", "busybox", "dd", f"if={path}", "of=/dev/null", "bs=1", "count=1")
         assert b"not permitted" in done.stderr and done.returncode, f"{path}: {done}"
-    done = host.ran("run", "--rm", *NET, "--device-cgroup-rule", "c 1:1 r", "disk:1", "busybox", "dd", "if=/memory", "of=/dev/null", "bs=1", "count=1")
+    done = host.ran(
+        "run", "--rm", *NET, "--device-cgroup-rule", "c 1:1 r", "disk:1", "busybox", "dd", "if=/memory", "of=/dev/null", "bs=1", "count=1"
+    )
     assert b"not permitted" not in done.stderr, f"with a rule that allows it the device is reached, so the attack bites: {done}"
 
 
@@ -226,10 +245,13 @@ WRITES = (
 ).split()
 
 
-@pytest.mark.parametrize("options", [(), ("--cap-add", "SYS_PTRACE"), ("--pid", "host"), ("--user", "1000"), ("--read-only",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [(), ("--cap-add", "SYS_PTRACE"), ("--pid", "host"), ("--user", "1000"), ("--read-only",)], ids=" ".join
+)
 def test_what_tells_about_the_host_is_masked_and_what_changes_it_is_read_only(host: Host, options: tuple[str, ...]) -> None:
     show = f'for f in {" ".join(MASKED)}; do busybox wc -c <$f 2>/dev/null | grep -v "^0$"; ls -A $f/ 2>/dev/null; done; '
-    tries = f"for f in {' '.join(WRITES)}; do (echo 1 >$f) 2>/dev/null && echo wrote $f; mkdir $f/x 2>/dev/null && echo made $f/x; done; echo tried"
+    tries = "(echo 1 >$f) 2>/dev/null && echo wrote $f; mkdir $f/x 2>/dev/null && echo made $f"
+    tries = f"for f in {' '.join(WRITES)}; do {tries}; done; echo tried"
     host.up("entered", options=(*NET, *options))
     for words in (("run", "--rm", *NET, *options, IMAGE), ("exec", "entered")):
         said = host.command(*words, "sh", "-c", show + tries)
@@ -243,6 +265,7 @@ def test_without_the_masks_these_files_speak(host: Host) -> None:
 
 
 def test_a_mask_cannot_be_taken_off(host: Host) -> None:
-    script = "busybox umount /proc/kcore; busybox umount -l /proc/sys; mount -o remount,rw /proc/sys; mount -t proc x /tmp; ls /tmp; cat /proc/interrupts"
+    script = "busybox umount /proc/kcore; busybox umount -l /proc/sys; mount -o remount,rw /proc/sys; mount -t proc x /tmp; ls /tmp"
+    script += "; cat /proc/interrupts"
     for options in ((), ("--security-opt", "seccomp=unconfined")):
         assert not host.ran("run", "--rm", *NET, *options, IMAGE, "sh", "-c", script).stdout, "not even without the filter"
