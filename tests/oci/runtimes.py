@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import subprocess
 import termios
 import time
@@ -93,7 +92,7 @@ def delete(runtime: Runtime, place: Place, container: str) -> None:
 def make_bundle(bundle: Bundle, place: Place, container: str) -> None:
     """The configuration and a root file system that nobody has written to."""
     directory = place.directory / "bundle"
-    shutil.rmtree(directory, ignore_errors=True)
+    subprocess.run(["rm", "-rf", "--one-file-system", directory], check=True)  # never into what a runtime has left mounted
     rootfs = directory / "rootfs"
     for name in ("dev", "proc", "sys", "etc", "tmp", "data/inner", "srv", "mnt", "bin"):
         (rootfs / name).mkdir(parents=True)
