@@ -71,7 +71,6 @@ def test_damaged_files_of_a_running_container_do_not_keep_it_from_being_removed(
     eventually(lambda: zombie(process), "and nothing of it runs on")
 
 
-@pytest.mark.xfail(strict=True, reason="without `started` nobody asks the monitor or the control group, and the wait is for its lock")
 def test_a_running_container_whose_start_is_no_longer_recorded_can_be_removed(host: Host) -> None:
     host.up("hurt")
     process = host.first("hurt")

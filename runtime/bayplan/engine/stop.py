@@ -203,6 +203,8 @@ def remove(state: State, record: Record, *, force: bool = False, volumes: bool =
         if not force:
             raise Conflict(f"removing container {record.name}: it is {run.status}; stop it first, or force")
         stop(state, record, timeout=0)
+    elif force and locks.container_is_held(directory):  # its record of who runs is lost, and its control group has them all
+        cgroup.remove(state, record.id)
     lock = _lock(directory, record)
     if lock < 0:
         return
