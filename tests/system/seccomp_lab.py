@@ -47,16 +47,19 @@ class Machine:
 
     def __init__(self, program: bytes) -> None:
         self.code = list(struct.iter_unpack("=HBBI", program))
+        self.asked_number = False  # whether the last answer looked at the call's number
 
     def ask(self, arch: int, number: int, args: Sequence[int] = ()) -> tuple[int, int]:
         """What the filter answers, and how many instructions that took."""
         data = struct.pack("=IIQ6Q", number, arch, 0, *(tuple(args) + (0,) * 6)[:6])
         at = accumulator = steps = 0
+        self.asked_number = False
         while True:
             opcode, yes, no, k = self.code[at]
             at, steps = at + 1, steps + 1
             if opcode == 0x20:
                 accumulator = struct.unpack_from("=I", data, k)[0]
+                self.asked_number = self.asked_number or k == 0
             elif opcode == 0x54:
                 accumulator &= k
             elif opcode == 0x05:
