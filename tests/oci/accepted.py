@@ -72,6 +72,8 @@ ACCEPTED = (
     Accepted("paths", "/sys/fs/cgroup", "the same directory's mode, and that it is read-only as was asked for"),
     Accepted("left in the root", "/.*", "a file that was made to be mounted on: all three have other modes",
              lambda config, ours, theirs: ours is not None and ours.startswith("100644 ")),
+    Accepted("mount propagation", "/(proc|sys|etc|data|srv).*", "what hides a path, or makes it read-only, is for this container alone",
+             lambda config, ours, theirs: ours == "private"),
     Accepted("mount propagation", "/sys/fs/cgroup/.*", "the host's hierarchies are bound for this container alone",
              lambda config, ours, theirs: ours == "private"),
     Accepted("mount propagation", "/mnt/.*", "the mount's own options say so, private being said where nothing is; with the others it "
