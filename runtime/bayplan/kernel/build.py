@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     keyring: bool = True
     preserve_fds: int = 0
     inside: bool = False
+    seccomp_flags: int = 0
 
 
 class Entry(NamedTuple):
@@ -51,6 +52,7 @@ class Entry(NamedTuple):
     seccomp: bytes
     personality: str = ""
     preserve_fds: int = 0
+    seccomp_flags: int = 0
 
 
 def build(plan: Plan, wire: _socket.socket) -> None:
@@ -83,7 +85,7 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     _connect(stdio, identity, config.process)
     wire = _await_release(wire, terminal)
     launch = process.Launch(config.process, identity, plan.seccomp, wire.fileno(), config.init, plan.preserve_fds, label)
-    launch = launch._replace(personality=config.linux.personality)
+    launch = launch._replace(personality=config.linux.personality, seccomp_flags=plan.seccomp_flags)
     _finish(launch, wire, lambda: _begin(plan, sysctls))
 
 
@@ -104,7 +106,7 @@ def enter(entry: Entry, wire: _socket.socket) -> None:
     _connect(stdio, identity, entry.process)
     wire = _await_release(wire, terminal)
     launch = process.Launch(entry.process, identity, entry.seccomp, wire.fileno(), False, entry.preserve_fds, label)
-    _finish(launch._replace(personality=entry.personality, entering=True), wire, None)
+    _finish(launch._replace(personality=entry.personality, entering=True, seccomp_flags=entry.seccomp_flags), wire, None)
 
 
 def _open_label(wanted: Process) -> Callable[[], None] | None:

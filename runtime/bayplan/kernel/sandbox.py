@@ -24,8 +24,8 @@ from bayplan.kernel import build, linux, mounts, namespaces, process
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.kernel.pids import open_pidfd
 from bayplan.kernel.rootfs import Rootfs, Step
-from bayplan.kernel.wire import BUILT, CONTINUE, GO, READY, WAIT, decode_error, receive, send, send_error
-from bayplan.model.runtime import Config, Mount, Process
+from bayplan.kernel.wire import BUILT, CONTINUE, GO, LISTENER, READY, WAIT, decode_error, receive, send, send_error
+from bayplan.model.runtime import Config, Mount, Process, Seccomp
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,13 +37,15 @@ Child: TypeAlias = "Callable[[_socket.socket], None]"
 
 class Created(NamedTuple):
     """A process that waits for `start`. `pidfd` is -1 before Linux 5.3. The caller closes `wire` by `start` or `abandon`.
-    `built` is called with the pid where the child waits for it, before it enters its root file system."""
+    `built` is called with the pid where the child waits for it, before it enters its root file system;
+    `listen` with the pid and the number, in that process, of its filter's listener."""
 
     pid: int
     pidfd: int
     wire: _socket.socket
     program: str
     built: Callable[[int], None] | None = None
+    listen: Callable[[int, int], None] | None = None
 
 
 class Hooking(NamedTuple):
@@ -72,6 +74,7 @@ def create(
     hooks: Hooking | None = None,
     keyring: bool = True,
     preserve_fds: int = 0,
+    listen: Callable[[int, int], None] | None = None,
 ) -> Created:
     """Clone the first process of a container; it builds everything that `config` says and then waits.
 
@@ -91,6 +94,7 @@ def create(
         joined = namespaces.open_joined(config.linux.namespaces, opened)
         state = hooks.state if hooks else None
         plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, state, keyring, preserve_fds)
+        plan = plan._replace(seccomp_flags=seccomp_flags(config.linux.seccomp))
         flags = namespaces.clone_flags(config.linux.namespaces)
         program = config.process.args[0] if config.process.args else ""
         if any(namespace.type == "user" for namespace in config.linux.namespaces):
@@ -98,7 +102,7 @@ def create(
         else:
             child, pid_namespace = lambda wire: build.build(plan, wire), joined.get(linux.CLONE_NEWPID, -1)
             created = _clone(flags, child, cgroup=cgroup, pid_namespace=pid_namespace, program=program)
-        return created._replace(built=hooks.built) if hooks else created
+        return created._replace(built=hooks.built if hooks else None, listen=listen)
     finally:
         for fd in opened:
             os.close(fd)
@@ -114,11 +118,13 @@ def enter(
     seccomp: bytes = b"",
     personality: str = "",
     preserve_fds: int = 0,
+    profile: Seccomp | None = None,
+    listen: Callable[[int, int], None] | None = None,
 ) -> Created:
     """Clone a process into the namespaces and cgroups of the running process `pid`; it waits like one of `create`.
 
     With `pidfd`, that the namespaces opened are those of the very process is verified. NotFound if it has ended. `personality` is the
-    container's, the descriptors 3 to 2 + `preserve_fds` are the program's.
+    container's, the descriptors 3 to 2 + `preserve_fds` are the program's; `profile` is what `seccomp` was made of.
     """
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     process.verify_preserved(preserve_fds)
@@ -129,14 +135,15 @@ def enter(
             from bayplan.kernel import userns
 
             userns.give_streams(stdio, userns.read_mapping(pid))
-        entry = build.Entry(wanted, joined, cgroup, stdio, seccomp, personality, preserve_fds)
-        return _clone(
+        entry = build.Entry(wanted, joined, cgroup, stdio, seccomp, personality, preserve_fds, seccomp_flags(profile))
+        created = _clone(
             0,
             lambda wire: build.enter(entry, wire),
             cgroup=cgroup,
             pid_namespace=joined.get(linux.CLONE_NEWPID, -1),
             program=wanted.args[0] if wanted.args else "",
         )
+        return created._replace(listen=listen)
     finally:
         for fd in opened:
             os.close(fd)
@@ -164,13 +171,33 @@ def hand_over(created: Created, listener: int) -> None:
     created.wire.close()
 
 
-def go(wire: _socket.socket, program: str, meanwhile: Callable[[], None] | None = None) -> None:
+def seccomp_flags(profile: Seccomp | None) -> int:
+    """seccomp(2)'s flags for the filter of `profile`; None is our own."""
+    if profile is None or profile.profile == "default":
+        return linux.SECCOMP_SPEC_ALLOW
+    from bayplan.kernel import seccomp
+
+    return seccomp.filter_flags(profile)
+
+
+def go(
+    wire: _socket.socket,
+    program: str,
+    meanwhile: Callable[[], None] | None = None,
+    listen: Callable[[int], None] | None = None,
+) -> None:
     """Tell who waits at the other end of `wire` to go, and wait until it executes its program. ProgramNotFound, ProgramRefused, Kernel,
     Invalid; the process ends by itself then."""
     send(wire, GO)
     if meanwhile:
         meanwhile()
     message, _ = receive(wire)
+    if message[:1] == LISTENER:
+        if not listen:
+            raise Unavailable("seccomp: the profile has SCMP_ACT_NOTIFY, and nobody listens; linux.seccomp.listenerPath names who does")
+        listen(int(message[1:]))
+        send(wire, CONTINUE)
+        message, _ = receive(wire)
     if message:
         raise _failure(program, message)
 
@@ -178,7 +205,8 @@ def go(wire: _socket.socket, program: str, meanwhile: Callable[[], None] | None 
 def release(created: Created, meanwhile: Callable[[], None] | None = None) -> None:
     """Let a ready process go, and wait until it executes its program. Raises as `go`; it is gone and reaped then."""
     try:
-        go(created.wire, created.program, meanwhile)
+        listen = created.listen
+        go(created.wire, created.program, meanwhile, (lambda fd: listen(created.pid, fd)) if listen else None)
     except BayplanError:
         abandon(created)
         raise

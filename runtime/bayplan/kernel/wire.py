@@ -33,7 +33,7 @@ class Refused(errors.Kernel):
         self.args = (message,)
 
 
-READY, BUILT, GO, CONTINUE, WAIT = b"R", b"H", b"G", b"C", b"W"
+READY, BUILT, GO, CONTINUE, WAIT, LISTENER = b"R", b"H", b"G", b"C", b"W", b"L"
 
 
 def send(wire: _socket.socket, message: bytes, fd: int = -1) -> None:

@@ -17,7 +17,7 @@ from bayplan.kernel.pids import read_start_time
 from bayplan.kernel.rootfs import Plain
 from bayplan.model.runtime import Config
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.oci import bundle, console, filters, record, remove
+from bayplan.oci import agent, bundle, console, filters, record, remove
 from bayplan.oci import cgroup as places
 from bayplan.oci.commands import Invocation
 from bayplan.oci.record import Record
@@ -119,6 +119,7 @@ def _build(call: Invocation, made: Record, config: Config, stdio: tuple[int, int
         hooks=_hooking(made, config),
         keyring=not call.flag("no-new-keyring"),
         preserve_fds=call.number("preserve-fds"),
+        listen=agent.listening(made, config, "creating"),
     )
 
 
@@ -165,8 +166,10 @@ def _connect(root: str, found: Record) -> _socket.socket:
 
 
 def _start(root: str, found: Record, config: Config, wire: _socket.socket) -> None:
+    give = agent.listening(found, config, "created")
     try:
-        sandbox.go(wire, config.process.args[0] if config.process.args else "")
+        listen = (lambda number: give(found.pid, number)) if give else None
+        sandbox.go(wire, config.process.args[0] if config.process.args else "", listen=listen)
     finally:
         _forget_socket(root, found)
         wire.close()

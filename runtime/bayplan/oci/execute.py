@@ -8,7 +8,7 @@ from bayplan.errors import Conflict, Invalid
 from bayplan.kernel import sandbox
 from bayplan.model import bundle_parser
 from bayplan.model.runtime import Capabilities, Config, Process, User
-from bayplan.oci import bundle, cgroup, console, control, filters, record
+from bayplan.oci import agent, bundle, cgroup, console, control, filters, record
 from bayplan.oci.commands import Invocation
 from bayplan.oci.record import Record
 
@@ -56,6 +56,8 @@ def _enter(call: Invocation, found: Record, config: Config, wanted: Process, std
             seccomp=filters.program(call.root, config.linux.seccomp, wanted.capabilities),
             personality=config.linux.personality,
             preserve_fds=call.number("preserve-fds"),
+            profile=config.linux.seccomp,
+            listen=agent.listening(found, config, "running"),
         )
     finally:
         if pidfd >= 0:
