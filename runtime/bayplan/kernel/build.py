@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     preserve_fds: int = 0
     inside: bool = False
     seccomp_flags: int = 0
+    controllers: tuple[str, ...] | None = None
 
 
 class Entry(NamedTuple):
@@ -72,12 +73,12 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     if namespaces.makes(config.linux.namespaces, "cgroup"):
         with Step("making a cgroup namespace"):
             linux.unshare(linux.CLONE_NEWCGROUP)
-    rootfs.populate_cgroups(root, config)
+    rootfs.populate_cgroups(root, config, plan.controllers)
     identity = users.identify(root, config.process.user)
     cwd = _make_directory(root, config.process.cwd)
     terminal, stdio = _open_stdio(root, config.process, plan.stdio, console=True)
     if config.hooks:
-        _run_create_hooks(plan, wire)
+        _run_create_hooks(plan, wire, root)
     propagation = config.linux.rootfs_propagation
     rootfs.enter_root(root, readonly=config.root.readonly, nosuid=plan.rootfs.nosuid, propagation=propagation)
     _change_directory(cwd, config.process.cwd)
@@ -86,7 +87,7 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     wire = _await_release(wire, terminal)
     launch = process.Launch(config.process, identity, plan.seccomp, wire.fileno(), config.init, plan.preserve_fds, label)
     launch = launch._replace(personality=config.linux.personality, seccomp_flags=plan.seccomp_flags)
-    _finish(launch, wire, lambda: _begin(plan, sysctls))
+    _finish(launch, wire, lambda: _begin(plan, sysctls, identity.home))
 
 
 def enter(entry: Entry, wire: _socket.socket) -> None:
@@ -257,7 +258,7 @@ def _await_release(wire: _socket.socket, terminal: int) -> _socket.socket:
     return await_go(wire)
 
 
-def _run_create_hooks(plan: Plan, wire: _socket.socket) -> None:
+def _run_create_hooks(plan: Plan, wire: _socket.socket, root: int) -> None:
     """Those of the host's namespaces are the parent's to run; then those of the host's that run in the container's."""
     from bayplan.kernel import hooks
 
@@ -265,22 +266,24 @@ def _run_create_hooks(plan: Plan, wire: _socket.socket) -> None:
     assert wanted and plan.state, "who gives hooks gives what they are told"
     if wanted.prestart or wanted.create_runtime:
         await_continue(wire)
+    os.fchdir(root)  # where runc runs them
     hooks.run(wanted.create_container, plan.state("creating"), moment="createContainer")
 
 
-def _run_start_hooks(plan: Plan) -> None:
+def _run_start_hooks(plan: Plan, home: str) -> None:
     from bayplan.kernel import hooks
 
     wanted = plan.config.hooks
     assert wanted and plan.state, "who gives hooks gives what they are told"
-    hooks.run(wanted.start_container, plan.state("created"), moment="startContainer", execute=_execute_inside)
+    env = process.environment(plan.config.process, home)
+    hooks.run(wanted.start_container, plan.state("created"), moment="startContainer", execute=lambda hook: _execute_inside(hook, env))
 
 
-def _execute_inside(hook: Hook) -> None:
+def _execute_inside(hook: Hook, env: list[str]) -> None:
     """Become a hook that is the container's own program, by way of the trampoline (CVE-2019-5736). Returns only by raising."""
     sink = linux.memfd("errno", 1)
     process.close_all_but(3, sink)
-    process.execute(process.open_program(sink), hook.path, hook.args or (hook.path,), list(hook.env))
+    process.execute(process.open_program(sink), hook.path, hook.args or (hook.path,), list(hook.env) or env)
 
 
 def _connect(stdio: tuple[int, int, int], identity: users.Identity, wanted: Process) -> None:
@@ -290,12 +293,12 @@ def _connect(stdio: tuple[int, int, int], identity: users.Identity, wanted: Proc
         process.give_stdio(identity, terminal=wanted.terminal)
 
 
-def _begin(plan: Plan, sysctls: int) -> None:
+def _begin(plan: Plan, sysctls: int, home: str) -> None:
     """What waits for the start: by now the network's interfaces are there, whose sysctls may be asked for."""
     for name, value in plan.config.linux.sysctl:
         _write_sysctl(sysctls, name, value)
     if plan.config.hooks and plan.config.hooks.start_container:
-        _run_start_hooks(plan)
+        _run_start_hooks(plan, home)
 
 
 def _finish(launch: process.Launch, wire: _socket.socket, begin: Callable[[], None] | None) -> None:

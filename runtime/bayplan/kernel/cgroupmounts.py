@@ -17,14 +17,15 @@ def is_cgroup(mount: Mount) -> bool:
     return mount.type in ("cgroup", "cgroup2") and not mounts.is_bind(mount) and "remount" not in mount.options
 
 
-def mount_cgroups(root: int, mount: Mount, *, own: bool) -> None:
+def mount_cgroups(root: int, mount: Mount, *, own: bool, joined: tuple[str, ...] | None = None) -> None:
     """To be called when this process is where it belongs: in its cgroup, and, with `own`, in a cgroup namespace of its own.
 
     On version 2 a container sees the tree beneath its cgroup namespace; on version 1 its own cgroup of each hierarchy that the host has
-    mounted, with or without a namespace, by the hierarchy's name and by each of its controllers', as runc shows them.
+    mounted, with or without a namespace, by the hierarchy's name and by each of its controllers', as runc shows them. `joined` are the
+    controllers in whose hierarchies it has a cgroup (None: all): of the others it would be shown the host's.
     """
     if _SYSTEMD in mount.options:
-        _open_for_systemd(root, os.path.dirname(mount.destination))
+        _open_for_systemd(root, os.path.dirname(mount.destination), joined)
         return
     if mount.type == "cgroup2" or _is_unified():
         _mount_unified(root, mount)
@@ -33,7 +34,7 @@ def mount_cgroups(root: int, mount: Mount, *, own: bool) -> None:
     tmpfs = mount._replace(type="tmpfs", source="tmpfs", options=(*writable, "ro", "mode=755", "size=64k"))
     top = mounts.apply(root, tmpfs, None)
     try:
-        for name, controllers, path in _hierarchies():
+        for name, controllers, path in _hierarchies(joined):
             one = mount._replace(destination=f"{mount.destination}/{name}")
             if own:
                 mounts.apply(root, one._replace(type="cgroup", source="cgroup", options=(*mount.options, *controllers)), None)
@@ -46,10 +47,10 @@ def mount_cgroups(root: int, mount: Mount, *, own: bool) -> None:
         os.close(top)
 
 
-def _open_for_systemd(root: int, directory: str) -> None:
+def _open_for_systemd(root: int, directory: str, joined: tuple[str, ...] | None) -> None:
     """Let systemd as process 1 write to what is mounted at `directory`: on version 2 to all of it, on version 1 to the hierarchy of its
     name, its own cgroup there, which limits nothing."""
-    name = "" if _is_unified() else next((f"/{name}" for name, words, _ in _hierarchies() if _SYSTEMD in words), None)
+    name = "" if _is_unified() else next((f"/{name}" for name, words, _ in _hierarchies(joined) if _SYSTEMD in words), None)
     if name is None:
         remedy = f"mount -t cgroup -o none,{_SYSTEMD} cgroup {_HOST}/systemd"
         raise Unavailable(f"mounting {directory} for systemd: this host has no hierarchy for it ({remedy})")
@@ -88,7 +89,7 @@ def _bind(root: int, mount: Mount) -> None:
         os.close(source)
 
 
-def _hierarchies() -> list[tuple[str, tuple[str, ...], str]]:
+def _hierarchies(joined: tuple[str, ...] | None) -> list[tuple[str, tuple[str, ...], str]]:
     """Of each hierarchy of version 1 on the host its directory's name, what mount(2) calls it, and this process's cgroup in it."""
     with open("/proc/self/cgroup", encoding="utf-8") as file:
         own = {controllers: path for _, controllers, path in (line.rstrip("\n").split(":", 2) for line in file)}
@@ -99,6 +100,8 @@ def _hierarchies() -> list[tuple[str, tuple[str, ...], str]]:
             kind, _, options = rest.split(" ", 2)
             top, point = fields.split(" ")[3:5]
             controllers = _controllers(own, options) if kind == "cgroup" else ""
+            if joined is not None and not set(controllers.split(",")) & set(joined):
+                continue
             if controllers and os.path.dirname(point) == _HOST:
                 words = ("none", controllers) if controllers.startswith("name=") else tuple(controllers.split(","))
                 found.append((os.path.basename(point), words, f"{point}/{os.path.relpath(own[controllers], top)}"))

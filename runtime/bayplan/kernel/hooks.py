@@ -24,19 +24,23 @@ _POLL_SECONDS = 0.002
 
 
 def execute(hook: Hook) -> None:
-    """Become a hook of the host's. Returns only by raising."""
+    """Become a hook of the host's; one without an environment of its own has this process's, as with runc and crun.
+    Returns only by raising."""
     linux.close_from(3)
-    os.execve(hook.path, list(hook.args or (hook.path,)), dict(entry.split("=", 1) for entry in hook.env if "=" in entry))
+    env = dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else dict(os.environ)
+    os.execve(hook.path, list(hook.args or (hook.path,)), env)
 
 
-def run(hooks: tuple[Hook, ...], state: bytes, *, moment: str, execute: Callable[[Hook], None] = execute) -> None:
-    """Run `hooks` one after the other, each with `state` on its standard input.
+def run(
+    hooks: tuple[Hook, ...], state: bytes, *, moment: str, directory: str = ".", execute: Callable[[Hook], None] = execute
+) -> None:
+    """Run `hooks` one after the other in `directory`, each with `state` on its standard input.
 
     Unavailable names the first that exits with a failure or exceeds its timeout (it is killed), with the end of what it said; those
     after it are not run.
     """
     for index, hook in enumerate(hooks):
-        said, ended = _run(hook, state, execute)
+        said, ended = _run(hook, state, directory, execute)
         if ended:
             how = _how(hook, ended)
             raise Unavailable(f"running the hook {moment}[{index}] {hook.path}: {how}" + (f"; it said: {said}" if said else ""))
@@ -48,7 +52,7 @@ def _how(hook: Hook, ended: int) -> str:
     return f"exit status {os.WEXITSTATUS(ended)}" if os.WIFEXITED(ended) else f"killed by signal {os.WTERMSIG(ended)}"
 
 
-def _run(hook: Hook, state: bytes, execute: Callable[[Hook], None]) -> tuple[str, int]:
+def _run(hook: Hook, state: bytes, directory: str, execute: Callable[[Hook], None]) -> tuple[str, int]:
     """The end of its output, and its wait status; -1 where its time was up."""
     stdin = linux.memfd("state", 1)
     os.write(stdin, state)
@@ -56,7 +60,7 @@ def _run(hook: Hook, state: bytes, execute: Callable[[Hook], None]) -> tuple[str
     out, output = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(hook, (stdin, output, output), execute)
+        _become(hook, (stdin, output, output), directory, execute)
     os.close(stdin)
     os.close(output)
     os.set_blocking(out, False)
@@ -67,8 +71,9 @@ def _run(hook: Hook, state: bytes, execute: Callable[[Hook], None]) -> tuple[str
     return said.decode("utf-8", "replace").strip(), ended
 
 
-def _become(hook: Hook, stdio: tuple[int, int, int], execute: Callable[[Hook], None]) -> None:
+def _become(hook: Hook, stdio: tuple[int, int, int], directory: str, execute: Callable[[Hook], None]) -> None:
     try:
+        os.chdir(directory)
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
         execute(hook)

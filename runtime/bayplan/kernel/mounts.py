@@ -131,10 +131,11 @@ def apply(root: int, mount: Mount, source: int | None, *, propagation: int = _PR
 
 def _fresh(root: int, mount: Mount, options: Options) -> int:
     _verify_fresh(mount, options)
+    covers = targets.exists(root, mount)
     target = targets.open_target(root, mount, None, directory=True)
     late = options.flags & linux.MS_RDONLY and (mount.type == "tmpfs" or targets.parts(mount.destination) == ["dev"])
     try:
-        data = _tmpfs_data(target, options.data) if mount.type == "tmpfs" else options.data
+        data = _tmpfs_data(target, options.data) if mount.type == "tmpfs" and covers else options.data
         flags = options.flags & ~linux.MS_RDONLY if late else options.flags
         linux.mount(mount.source or mount.type, f"/proc/self/fd/{target}", mount.type, flags, data)
         if not (late or options.copy_up or options.propagation or options.recursive or options.recursive_cleared):

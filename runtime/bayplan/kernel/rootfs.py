@@ -199,13 +199,14 @@ def _make_devices(root: int, config: Config) -> None:
     devices.make_devices(root, wanted, bind=bind)
 
 
-def populate_cgroups(root: int, config: Config) -> None:
-    """The cgroup mounts, which show what they should only once the process is in its cgroup and cgroup namespace."""
+def populate_cgroups(root: int, config: Config, joined: tuple[str, ...] | None = None) -> None:
+    """The cgroup mounts, which show what they should only once the process is in its cgroup and cgroup namespace.
+    `joined` as in cgroupmounts.py."""
     own = any(namespace.type == "cgroup" for namespace in config.linux.namespaces)
     for index, mount in enumerate(config.mounts):
         if cgroupmounts.is_cgroup(mount):
             with Entry(index):
-                cgroupmounts.mount_cgroups(root, mount, own=own)
+                cgroupmounts.mount_cgroups(root, mount, own=own, joined=joined)
 
 
 def mask(base: int, path: str, name: str) -> None:

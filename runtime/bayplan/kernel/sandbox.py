@@ -94,7 +94,8 @@ def create(
         joined = namespaces.open_joined(config.linux.namespaces, opened)
         state = hooks.state if hooks else None
         plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, state, keyring, preserve_fds)
-        plan = plan._replace(seccomp_flags=seccomp_flags(config.linux.seccomp))
+        controllers = tuple(name for name, _ in cgroup.directories) if cgroup and cgroup.version == 1 else None
+        plan = plan._replace(seccomp_flags=seccomp_flags(config.linux.seccomp), controllers=controllers)
         flags = namespaces.clone_flags(config.linux.namespaces)
         program = config.process.args[0] if config.process.args else ""
         if any(namespace.type == "user" for namespace in config.linux.namespaces):

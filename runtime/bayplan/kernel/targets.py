@@ -33,6 +33,15 @@ def open_target(root: int, mount: Mount, source: int | None, *, directory: bool)
     return target
 
 
+def exists(root: int, mount: Mount) -> bool:
+    """Whether the image has something at the place of `mount`."""
+    try:
+        os.close(paths.open_in_root(root, mount.destination))
+    except OSError:
+        return False
+    return True
+
+
 def open_mounted(root: int, mount: Mount) -> int:
     """An O_PATH descriptor of what is mounted at a destination already, for a remount. OSError EINVAL if nothing is."""
     top = paths.open_in_root(root, mount.destination)

@@ -6,7 +6,7 @@ import os
 
 from bayplan.errors import Invalid, NotFound, Unavailable
 from bayplan.model import bundle_parser, jsontext
-from bayplan.model.runtime import Config, DeviceRule
+from bayplan.model.runtime import Config, DeviceRule, Mount
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.oci import record
 
@@ -33,7 +33,8 @@ def load(directory: str) -> tuple[str, Config]:
     rootfs = os.path.join(directory, config.root.path)
     if not os.path.isdir(rootfs):
         raise NotFound(f"reading {path}: root.path: {rootfs} is not a directory")
-    return text, complete(config._replace(root=config.root._replace(path=rootfs)))
+    mounts = tuple(_absolute(mount, directory) for mount in config.mounts)
+    return text, complete(config._replace(root=config.root._replace(path=rootfs), mounts=mounts))
 
 
 def load_kept(root: str, found: record.Record) -> Config:
@@ -41,6 +42,11 @@ def load_kept(root: str, found: record.Record) -> Config:
     path = f"{record.directory(root, found.id)}/config.json"
     config = bundle_parser.parse_config(document(_read(path), path))
     return complete(config._replace(root=config.root._replace(path=found.rootfs)))
+
+
+def _absolute(mount: Mount, directory: str) -> Mount:
+    """A bind's source is relative to the bundle (config.md, "Mounts")."""
+    return mount._replace(source=os.path.join(directory, mount.source)) if mount.type == "bind" else mount
 
 
 def complete(config: Config) -> Config:

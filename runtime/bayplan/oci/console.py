@@ -100,7 +100,11 @@ class Streams:
         if terminal >= 0 and os.isatty(0):
             from bayplan.cli.terminal import Terminal
 
-            lent = Terminal(0).raw(lambda rows, columns: set_size(terminal, rows, columns))
+            def resize(rows: int, columns: int) -> None:
+                if rows and columns:  # one that has no size does not take away what `consoleSize` says
+                    set_size(terminal, rows, columns)
+
+            lent = Terminal(0).raw(resize)
         with lent:
             status = Relay(ends, source=0).run(pid, pidfd)
         return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -132,8 +132,8 @@ def _hooking(made: Record, config: Config) -> sandbox.Hooking | None:
         from bayplan.kernel import hooks
 
         told = _told(made._replace(pid=pid), config, "creating")
-        hooks.run(wanted.prestart, told, moment="prestart")
-        hooks.run(wanted.create_runtime, told, moment="createRuntime")
+        hooks.run(wanted.prestart, told, moment="prestart", directory=made.bundle)
+        hooks.run(wanted.create_runtime, told, moment="createRuntime", directory=made.bundle)
 
     return sandbox.Hooking(lambda status: _told(made._replace(pid=os.getpid()), config, status), built)
 
@@ -182,7 +182,7 @@ def _tell(root: str, found: Record, config: Config) -> None:
         from bayplan.kernel import hooks, pids
 
         try:
-            hooks.run(config.hooks.poststart, _told(found, config, "running"), moment="poststart")
+            hooks.run(config.hooks.poststart, _told(found, config, "running"), moment="poststart", directory=found.bundle)
         except BayplanError:
             with suppress(NotFound):
                 pids.kill(found.handle, 9)
