@@ -547,7 +547,7 @@ def test_of_version_1_a_container_sees_its_own_cgroup_of_each_hierarchy_that_it_
         )
     names, files, rows = output.split("\n\n")
     shown = {name for name in names.split() if "," not in name}
-    assert shown == {controller for controller, _ in cgroup.directories}, f"those that it has a cgroup in, and of no other the host's: {names}"
+    assert shown == {name for name, _ in cgroup.directories}, f"those that it has a cgroup in, and of no other the host's: {names}"
     assert files.startswith("77\n"), f"its own limit: {files}"
     assert "Read-only file system" in output or "mkdir" not in output, "nothing can be made there"
     for row in rows.strip().splitlines():
