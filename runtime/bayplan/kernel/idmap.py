@@ -125,7 +125,8 @@ def _refusal(error: OSError, source: int | str) -> Exception:
         return error
     name = source if isinstance(source, str) else os.readlink(f"/proc/self/fd/{source}")
     if error.errno == errno.EINVAL:
-        return Unavailable(f"mounting {name} with mapped ids: its file system cannot do that on this kernel (ext4, xfs and btrfs can)")
+        able = "ext4, xfs and btrfs can, and a tmpfs since Linux 6.3"
+        return Unavailable(f"mounting {name} with mapped ids: its file system cannot do that on this kernel ({able})")
     if error.errno == errno.EPERM:
         return Unavailable(f"mounting {name} with mapped ids: a mount there has mapped ids already, or is another user namespace's")
     return Kernel(f"mounting {name} with mapped ids", error)
