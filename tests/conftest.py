@@ -1,8 +1,12 @@
-"""Every test on an old kernel: with OLD_KERNEL=1 the whole run is under a filter that answers ENOSYS to the calls of newer ones."""
+"""Every test on an old kernel: with OLD_KERNEL=1 the whole run is under a filter that answers ENOSYS to the calls of newer ones.
+
+And every test heeds an interrupt, as what it starts does, where a shell has put the run into the background.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import struct
 
 # What came after Linux 4.18, and what the runtime has another way for: pidfd_send_signal, open_tree, move_mount, pidfd_open, clone3,
@@ -11,6 +15,7 @@ NEWER = (424, 428, 429, 434, 435, 436, 437, 442, 446)
 
 
 def pytest_configure() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("OLD_KERNEL"):
         from bayplan.kernel import linux
 

@@ -48,7 +48,7 @@ def docker_entries(plain: list[bytes], *, names: list[str] | None, packed: bool 
     sources = [f"{sha256(each).hex}/layer.tar" for each in plain]
     manifest = [{"Config": name, "RepoTags": names, "Layers": sources}]
     content = [gzip.compress(each) if packed else each for each in plain]
-    files = [entry(source, data) for source, data in zip(sources, content, strict=True)]
+    files = [entry(source, data) for source, data in zip(sources, content)]
     return [*files, entry(name, text), entry("manifest.json", json.dumps(manifest).encode())]
 
 

@@ -9,6 +9,7 @@ import stat
 import struct
 
 import pytest
+from kernel_lab import needs
 from sandbox_lab import BASIC, MOUNTS, Box, close_pidfd, end, finish, reap, run_in
 
 from bayplan.errors import BayplanError, Invalid, Kernel, NotFound
@@ -198,6 +199,7 @@ def test_flags_of_the_source_survive_a_bind(box: Box) -> None:
         assert flag in row.split()[5].split(","), f"{flag} of the host's /proc"
 
 
+@needs("move_mount (Linux 5.2)")
 def test_propagation_and_recursive_readonly_are_as_asked(box: Box) -> None:
     import subprocess
 

@@ -199,10 +199,10 @@ def test_all_sixteen_limits_can_be_lowered(box: Box) -> None:
     values = [1000 + number for number in range(16)]
     values[2] = values[3] = values[9] = 64 << 20  # less memory than this would be too little for a program
     values[7] = 20
-    hard = [min(value * 2, most) if most >= 0 else value * 2 for value, most in zip(values, own_hard_limits(), strict=True)]
-    soft = [min(value, most) for value, most in zip(values, hard, strict=True)]
-    output = probe(box, rlimits=tuple(Rlimit(*row) for row in zip(LIMITS, soft, hard, strict=True)))
-    expected = " ".join(f"{low}:{high}" for low, high in zip(soft, hard, strict=True))
+    hard = [min(value * 2, most) if most >= 0 else value * 2 for value, most in zip(values, own_hard_limits())]
+    soft = [min(value, most) for value, most in zip(values, hard)]
+    output = probe(box, rlimits=tuple(Rlimit(*row) for row in zip(LIMITS, soft, hard)))
+    expected = " ".join(f"{low}:{high}" for low, high in zip(soft, hard))
     assert f"limits {expected}\n" in output, "each soft and each hard one, those of memory too"
 
 

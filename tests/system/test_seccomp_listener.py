@@ -12,6 +12,7 @@ import socket
 import struct
 
 import pytest
+from kernel_lab import needs
 
 from bayplan.errors import Unavailable
 from bayplan.kernel import linux, seccomp, seccomp_listener
@@ -96,6 +97,7 @@ def test_the_agent_gets_the_listener_and_the_state_once_and_whole(tmp_path: path
     os.close(listener)
 
 
+@needs("pidfd_open (Linux 5.3)")
 def test_a_listener_is_fetched_from_a_process_that_can_do_little_but_write() -> None:
     """How the runtime gets it: told the number by write(2), it copies the descriptor, and says so before the process goes on."""
     if not hasattr(os, "pidfd_open"):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from engine_lab import Lab
+from kernel_lab import needs
 
 OWN = ("--userns", "private", "--network", "none")
 
@@ -17,7 +18,10 @@ def idmapped_layers() -> bool:
     return (int(release[0]), int(release[1].split("-")[0])) >= (5, 19)
 
 
-pytestmark = pytest.mark.skipif(not idmapped_layers(), reason="layers with mapped ids need Linux 5.19")
+pytestmark = [
+    pytest.mark.skipif(not idmapped_layers(), reason="layers with mapped ids need Linux 5.19"),
+    needs("mount_setattr (Linux 5.12)"),
+]
 
 
 @pytest.fixture(scope="module")
