@@ -427,7 +427,7 @@ options:
     aliases: ["ipc_mode"]
   uts:
     description:
-      - "C(host) shares the host's name."
+      - "C(host) or C(container:NAME) share that host name."
     type: str
     aliases: ["uts_mode"]
   cgroup:
@@ -441,6 +441,10 @@ options:
     type: str
     choices: ["host", "private"]
     aliases: ["userns"]
+  runtime:
+    description:
+      - "An OCI runtime of the host's that runs it instead of our own: C(runc), C(crun), or an absolute path."
+    type: str
   wait:
     description:
       - "Wait until what was started is running, and healthy where it has a health check."

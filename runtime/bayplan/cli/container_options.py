@@ -85,9 +85,10 @@ SECURITY = (
     many("security-opt", "OPTION", "no-new-privileges, seccomp=unconfined"),
     text("pid", "MODE", "process namespace: host, container:NAME"),
     text("ipc", "MODE", "IPC namespace: private, host, shareable, container:NAME"),
-    text("uts", "MODE", "UTS namespace: host"),
+    text("uts", "MODE", "UTS namespace: host, container:NAME"),
     text("userns", "MODE", "user namespace: host, or private: user ids of its own"),
     text("cgroupns", "MODE", "cgroup namespace: private, host"),
+    text("runtime", "NAME", "OCI runtime of the host instead of our own: runc, crun, or an absolute path"),
 )
 
 ABOUT = (

@@ -35,6 +35,7 @@ _PLAIN = {
     "uts": "uts",
     "cgroupns": "cgroup",
     "userns": "userns_mode",
+    "runtime": "runtime",
     "pull": "pull_policy",
     "platform": "platform",
 }

@@ -7,6 +7,7 @@ from bayplan.engine.observe import observe
 from bayplan.engine.state import open_state
 from bayplan.errors import Invalid, explain
 from bayplan.model.compose import parse_declaration
+from bayplan.model.declaration import Declaration
 from bayplan.model.result import Request, Response, Step
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.converge import Planned, plan
@@ -23,6 +24,7 @@ def converge(request: Request) -> Response:
     want = parse_declaration(request.want)
     auth = _auth(request)
     state = open_state(request.root)
+    _find_runtimes(want)
     have = observe(state, want, auth=auth)
     planned = plan(want, have, predict=request.check)
     if request.check or not (planned.steps or aside.has_remains(state)):
@@ -37,6 +39,16 @@ def converge(request: Request) -> Response:
         have = observe(state, want, auth=auth)
         planned = plan(want, have)
         return _apply_all(Applying(state, want, have, auth), planned)
+
+
+def _find_runtimes(want: Declaration) -> None:
+    """Before anything is made: a runtime that the host lacks is an error, in check mode, too."""
+    named = {each.spec.runtime for each in want.containers if each.state != "absent"} - {""}
+    if named:
+        from bayplan.engine import runtimes  # for those who name one
+
+        for name in sorted(named):
+            runtimes.find(name)
 
 
 def _auth(request: Request) -> Auth | None:

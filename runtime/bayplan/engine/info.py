@@ -153,6 +153,7 @@ def _host_config(state: State, record: Record) -> dict[str, Any]:
     spec, limits = record.spec, record.spec.limits
     return {
         "NetworkMode": spec.network_mode,
+        "Runtime": spec.runtime or "bayplan",
         "RestartPolicy": {"Name": spec.restart.name, "MaximumRetryCount": spec.restart.attempts},
         "AutoRemove": spec.auto_remove,
         "LogConfig": {"Type": spec.logging.driver, "Config": dict(spec.logging.options)},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Above systemd's range for containers, and below what is negative as 32 bits (systemd's "Users, Groups, UIDs and GIDs")
 FIRST_ID, IDS, ID_SLOTS = 0x70000000, 1 << 16, 4096
-_JOINED = {"network_mode": ("network", "net"), "pid": ("pid", "pid"), "ipc": ("ipc", "ipc")}
+_JOINED = {"network_mode": ("network", "net"), "pid": ("pid", "pid"), "ipc": ("ipc", "ipc"), "uts": ("uts", "uts")}
 
 
 def surroundings(state: State, record: Record) -> Surroundings:

@@ -176,21 +176,28 @@ def build(
         fill.volumes(state, record, image)
         oci = bundle.bundle(record.spec, image, sources.surroundings(state, record))
         oci, also = _prepare_for_systemd(record, image, oci)
-        rootfs, hooking = sources.rootfs(state, record, image), None
-        if oci.hooks:
-            from bayplan.engine import hooks  # for those who have a device by its CDI name
+        rootfs, stdio, hooking = sources.rootfs(state, record, image), _stdio(record), None
+        meanwhile = launch.load_monitor if owner >= 0 else None
+        if record.spec.runtime:
+            from bayplan.engine import runtimes  # for those who name one
 
-            oci, hooking = hooks.prepare(record.id, directory, oci, rootfs)
-        status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
-        own = cgroup.create(state, record.id, oci.linux.resources, also=also)
-        stdio = _stdio(record)
-        program = filters.program(state, oci)
-        created = sandbox.create(oci, rootfs, cgroup=own, stdio=stdio.inside, seccomp=program, hooks=hooking)
-        held = _connect(state, record, created)
-        ready = sandbox.start(created, launch.load_monitor if owner >= 0 else None)
-        started = _note(directory, created.pid, restarts)
-        if oci.hooks:
-            hooks.run_started(record.id, directory, oci, created.pid)
+            connect = lambda pid: _connected(state, record, pid)  # noqa: E731
+            own, ready, held = runtimes.start(state, record, oci, rootfs, stdio=stdio.inside, connect=connect, meanwhile=meanwhile)
+            started = _note(directory, ready.pid, restarts)
+        else:
+            if oci.hooks:
+                from bayplan.engine import hooks  # for those who have a device by its CDI name
+
+                oci, hooking = hooks.prepare(record.id, directory, oci, rootfs)
+            status.write_file(f"{directory}/config.json", jsontext.dumps(config_document(oci)))
+            own = cgroup.create(state, record.id, oci.linux.resources, also=also)
+            program = filters.program(state, oci)
+            created = sandbox.create(oci, rootfs, cgroup=own, stdio=stdio.inside, seccomp=program, hooks=hooking)
+            held = _connect(state, record, created)
+            ready = sandbox.start(created, meanwhile)
+            started = _note(directory, created.pid, restarts)
+            if oci.hooks:
+                hooks.run_started(record.id, directory, oci, created.pid)
         endpoints.announce(state, leases)
         told = monitor.config(state, record, image, leases, held, started)
     except BaseException:

@@ -181,6 +181,10 @@ def _try_for_a_moment(directory: str) -> int:
 
 def clear(state: State, record: Record) -> None:
     """What a run has in the kernel. Whatever of it runs is killed first: names are announced for what runs."""
+    if record.spec.runtime:
+        from bayplan.engine import runtimes  # for those who name one
+
+        runtimes.remove(state, record)
     cgroup.remove(state, record.id)
     endpoints.detach(state, record.id)
     try:

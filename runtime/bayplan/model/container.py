@@ -181,6 +181,7 @@ class Container(NamedTuple):
     uts: str = "private"
     cgroup: str = "private"
     userns: str = "host"
+    runtime: str = ""
     extra_hosts: Pairs = ()
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()

@@ -91,8 +91,9 @@ SERVICE = (
     Option("sysctls", "raw", "Kernel parameters of its namespaces."),
     Option("pid", "str", "C(host) or C(container:NAME) share that process namespace.", aliases=("pid_mode",)),
     Option("ipc", "str", "The same for IPC.", aliases=("ipc_mode",)),
-    Option("uts", "str", "C(host) shares the host's name.", aliases=("uts_mode",)),
+    Option("uts", "str", "C(host) or C(container:NAME) share that host name.", aliases=("uts_mode",)),
     Option("cgroup", "str", "C(private) or C(host).", choices=("private", "host")),
     Option("userns_mode", "str", "C(private) gives it user ids of its own: its root is nobody on the host.",
            choices=("host", "private"), aliases=("userns",)),
+    Option("runtime", "str", "An OCI runtime of the host's that runs it instead of our own: C(runc), C(crun), or an absolute path."),
 )  # fmt: skip

@@ -85,7 +85,7 @@ def parse_ipc(node: Node, scope: Scope) -> str:
 
 
 def parse_uts(node: Node, scope: Scope) -> str:
-    return node.choice("host", *_PRIVATE)
+    return _shared(node, scope, ("host", *_PRIVATE))
 
 
 def parse_userns(node: Node, scope: Scope) -> str:

@@ -6,7 +6,7 @@ document, and plan/ compares two documents key by key.
 
 from __future__ import annotations
 
-from bayplan.model import endpoints, environment, files, lifecycle, limits, mounts, names, ports, privileges, units
+from bayplan.model import endpoints, environment, files, lifecycle, limits, mounts, names, other_runtime, ports, privileges, units
 from bayplan.model.container import Container
 from bayplan.model.node import Node
 from bayplan.model.scope import Scope
@@ -108,6 +108,7 @@ KEYS: Mapping[str, Key] = {
     "uts": Key("uts", endpoints.parse_uts, _same),
     "cgroup": Key("cgroup", endpoints.parse_cgroup, _same),
     "userns_mode": Key("userns", endpoints.parse_userns, _same),
+    "runtime": Key("runtime", other_runtime.parse_runtime, _same),
     "extra_hosts": Key("extra_hosts", endpoints.parse_extra_hosts, endpoints.extra_hosts_document),
     "dns": Key("dns", endpoints.parse_dns, _same),
     "dns_search": Key("dns_search", endpoints.parse_dns_search, _same),
@@ -129,7 +130,6 @@ UNSUPPORTED = {
     "volumes_from": "name the volumes under volumes",
     "mac_address": "write it under networks.NAME.mac_address",
     "gpus": "name them under devices as CDI does, such as nvidia.com/gpu=all",
-    "runtime": "there is one runtime",
     "provider": "external providers are not supported",
     "models": "models are not supported",
     "credential_spec": "it concerns Windows",
@@ -220,9 +220,10 @@ def _checked(node: Node, container: Container) -> Container:
         raise node.wrong(f"ports cannot be published with network_mode {container.network_mode}")
     if container.network_mode.startswith("container:") and (container.hostname or container.dns or container.extra_hosts):
         raise node.wrong("hostname, dns and extra_hosts belong to the container whose network is shared")
-    if container.uts == "host" and container.hostname:
-        raise node.wrong("hostname cannot be set with uts: host")
+    if container.uts != "private" and (container.hostname or container.domainname):
+        raise node.wrong(f"hostname and domainname cannot be set with uts: {container.uts}")
     _check_userns(node, container)
+    other_runtime.check(node, container)
     clash = {file.target for file in container.files} & {mount.target for mount in container.mounts}
     if clash:
         raise node.wrong(f"a mount and a file have the target {min(clash)}")

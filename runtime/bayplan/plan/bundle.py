@@ -68,8 +68,8 @@ def bundle(spec: Container, image: ImageConfig, around: Surroundings) -> Config:
     config = Config(
         process=process(spec, image, around.id, arguments(spec, image)),
         root=Root(f"{around.directory}/rootfs", spec.read_only),
-        hostname="" if spec.uts == "host" else hostname(spec, around.id),
-        domainname="" if spec.uts == "host" else spec.domainname,
+        hostname=hostname(spec, around.id) if spec.uts == "private" else "",
+        domainname=spec.domainname if spec.uts == "private" else "",
         mounts=_mapped(mounts(spec, around)) if around.ids else mounts(spec, around),
         linux=_linux(spec, around),
         annotations=spec.annotations,

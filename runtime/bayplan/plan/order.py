@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def sharing(spec: Container) -> tuple[str, ...]:
     """The containers whose namespaces `spec` joins."""
-    modes = (spec.network_mode, spec.pid, spec.ipc)
+    modes = (spec.network_mode, spec.pid, spec.ipc, spec.uts)
     return tuple(dict.fromkeys(mode[len("container:") :] for mode in modes if mode.startswith("container:")))
 
 

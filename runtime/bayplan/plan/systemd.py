@@ -15,7 +15,7 @@ _CGROUP = "/sys/fs/cgroup"
 
 def wanted(spec: Container, image: ImageConfig) -> bool:
     """Whether it is to be prepared for systemd: as declared, and by default where its command is one of `PROGRAMS`."""
-    if spec.systemd != "auto":
+    if spec.systemd != "auto" or spec.runtime:  # another runtime has no cgroups for it
         return spec.systemd == "always"
     return arguments(spec, image)[0] in PROGRAMS
 

@@ -1,0 +1,381 @@
+"""Containers that another OCI runtime runs (`runtime: runc`): from the same bundle, by the command line that runc has made usual.
+
+    the builder                       its child                            the runtime
+      fork ─────────────────────────────► mount namespace, root file system,
+                                          config.json ── execs ──────────► create: its child is the container's first process
+      connects the networks ◄─────────────────────────────────────────────── ends; the builder, a subreaper, inherits the process
+      start ─────────────────────────────────────────────────────────────► tells the process to go
+      becomes the monitor, which waits for the process as for one of ours
+
+Nothing is mounted but in the child's namespace, which goes with the container. The runtime's own records are in the container's
+directory. What reaches into a container later (exec, health checks, cp) does so by the process's namespaces, as with ours: a runtime
+that does not run its containers as processes of this kernel, in namespaces of their own, is refused as soon as that shows.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import time
+
+from bayplan.engine import cgroup
+from bayplan.engine.containers import Record
+from bayplan.engine.endpoints import Held
+from bayplan.engine.state import State
+from bayplan.errors import BayplanError, Unavailable
+from bayplan.kernel import capabilities, cgroups, linux, process, rootfs, users, wire
+from bayplan.kernel.cgroups import Cgroup
+from bayplan.kernel.pids import open_pidfd
+from bayplan.kernel.process import ProgramNotFound, ProgramRefused
+from bayplan.kernel.rootfs import Overlay, Plain
+from bayplan.kernel.sandbox import Started
+from bayplan.model import jsontext
+from bayplan.model.bundle_document import config_document
+from bayplan.model.capabilities import NAMES
+from bayplan.model.runtime import Config, Seccomp, User
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+from bayplan.plan.portable import portable
+from bayplan.store import status
+from bayplan.store.trees import remove_tree
+from bayplan.supervise.launch import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn, TypeAlias
+
+Stdio: TypeAlias = "tuple[int, int, int] | None"
+
+_STATE, _LOG, _PID, _CONSOLE = "runtime", "runtime.log", "runtime.pid", "runtime.console"
+_DELETE_SECONDS = 10.0
+_NAMESPACES = {"mount": "mnt", "network": "net"}
+_LONGEST = 2000  # characters of a runtime's message that are shown
+
+
+class Running(NamedTuple):
+    """A container that a runtime has started: `started` is as sandbox.start has it, `held` what `connect` has returned."""
+
+    cgroup: Cgroup
+    started: Started
+    held: Held
+
+
+class _Console(NamedTuple):
+    """Where the runtime sends the terminal's master; `parent` is the directory in `path`, a name in our own /proc."""
+
+    listener: _socket.socket
+    parent: int
+    path: str
+
+
+class _Runtime(NamedTuple):
+    """One container's: `name` as declared, `directory` the container's own."""
+
+    name: str
+    program: str
+    id: str
+    directory: str
+
+    def argv(self, verb: str, *arguments: str) -> list[str]:
+        """A whole command line; `arguments` end with what follows the container's id, if anything."""
+        place = f"{self.directory}/{_STATE}"
+        return [self.program, "--root", place, "--log", f"{self.directory}/{_LOG}", "--log-format", "json", verb, *arguments, self.id]
+
+
+def find(name: str) -> str:
+    """The program of the runtime `name`: of a fixed list of directories, or by its absolute path. Unavailable where there is none."""
+    directories = ENVIRONMENT["PATH"].split(":")
+    for path in [name] if name.startswith("/") else [f"{directory}/{name}" for directory in directories]:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    where = "there is no such program" if name.startswith("/") else f"it is not in {ENVIRONMENT['PATH']}"
+    raise Unavailable(f"looking for the runtime {name}: {where}; install it, or leave the runtime out to use bayplan's own")
+
+
+def start(
+    state: State,
+    record: Record,
+    config: Config,
+    root: Overlay | Plain,
+    *,
+    stdio: Stdio,
+    connect: Callable[[int], Held],
+    meanwhile: Callable[[], None] | None,
+) -> Running:
+    """Create the container and start it, `connect` called in between with the pid of its first process, which waits.
+
+    Raises Unavailable with the runtime's own words, ProgramNotFound and ProgramRefused for the command, and what `connect` raises. Then
+    no process of it is left; its records are, for `remove`.
+    """
+    directory = state.root.container(record.id)
+    runtime = _Runtime(record.spec.runtime, find(record.spec.runtime), record.id, directory)
+    remove(state, record)  # what its last life has left
+    own = cgroup.create(state, record.id, config.linux.resources._replace(devices=()))
+    config = config._replace(linux=config.linux._replace(cgroups_path=_place(own, config)))
+    console = _listen(directory) if config.process.terminal else None
+    try:
+        pid = _create(runtime, config, root, stdio, console)
+        terminal = _receive_terminal(runtime, console) if console else -1
+        pidfd = open_pidfd(pid)
+        held = connect(pid)
+        starting = _spawn(runtime.argv("start"))
+        if meanwhile:
+            meanwhile()
+        _expect(runtime, config, starting, "start")
+        return Running(own, Started(pid, pidfd, terminal), held)
+    except BaseException:
+        _kill_children()
+        raise
+    finally:
+        if console:
+            console.listener.close()
+            os.close(console.parent)
+
+
+def remove(state: State, record: Record) -> None:
+    """Have the runtime forget the container, and kill what is left of it. Never raises for what is gone, and for a runtime that fails
+    or has been uninstalled neither: the cgroup is ours to remove, and so are the records."""
+    directory = state.root.container(record.id)
+    place = f"{directory}/{_STATE}"
+    try:
+        if os.path.isdir(f"{place}/{record.id}"):
+            runtime = _Runtime(record.spec.runtime, find(record.spec.runtime), record.id, directory)
+            _wait(_spawn(runtime.argv("delete", "--force")), _DELETE_SECONDS)
+    except Unavailable:
+        pass
+    if os.path.isdir(place):
+        remove_tree(place, scratch=directory)
+    for name in (_LOG, _PID, _CONSOLE):
+        try:
+            os.unlink(f"{directory}/{name}")
+        except FileNotFoundError:
+            continue
+
+
+def _place(own: Cgroup, config: Config) -> str:
+    """`cgroupsPath`: on version 2 the leaf for processes, which is beneath the name that the bundle has."""
+    return own.directories[0][1][len(cgroups.ROOT) :] if own.version == 2 else config.linux.cgroups_path
+
+
+# The runtime's processes
+
+
+def _create(runtime: _Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None) -> int:
+    """The pid of the first process, our child, which waits for `start`."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        _become_creator(runtime, config, root, stdio, console, theirs)
+    theirs.close()
+    trouble, _ = wire.receive(ours)
+    ours.close()
+    if trouble:
+        os.waitpid(child, 0)
+        raise wire.decode_error(trouble)
+    _expect(runtime, config, child, "create")
+    pid = _read_pid(runtime)
+    _verify(runtime, config, pid)
+    return pid
+
+
+def _become_creator(
+    runtime: _Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None, trouble: _socket.socket
+) -> NoReturn:
+    """The child's whole life: make the bundle, and become the runtime in it. It dies with the builder."""
+    try:
+        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+        linux.reset_signals()
+        os.umask(0o022)
+        _write_bundle(runtime, config, root)
+        arguments = ["--bundle", runtime.directory, "--pid-file", f"{runtime.directory}/{_PID}"]
+        if console:
+            arguments += ["--console-socket", console.path]
+        _execute(runtime.argv("create", *arguments), stdio or _nothing())
+    except BaseException as error:
+        wire.send_error(trouble, error)
+    finally:
+        os._exit(127)
+
+
+def _nothing() -> tuple[int, int, int]:
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    return null, null, null
+
+
+def _write_bundle(runtime: _Runtime, config: Config, root: Overlay | Plain) -> None:
+    """Mount the root file system in a namespace of this process's own, and write config.json: what it says of users and HOME is what
+    the files in there say."""
+    with rootfs.Step("making a mount namespace for the runtime"):
+        linux.unshare(linux.CLONE_NEWNS)
+    place = root.upper if isinstance(root, Overlay) else root.path
+    top = rootfs.mount_rootfs(root)
+    os.chdir("/")
+    if root.nosuid:
+        with rootfs.Step("mounting the root file system nosuid"):
+            linux.mount("", place, "", linux.MS_REMOUNT | linux.MS_BIND | linux.MS_NOSUID)
+    identity = users.identify(top, config.process.user)
+    os.close(top)
+    available = capabilities.available_capabilities()
+    written = portable(
+        config,
+        rootfs=place,
+        cgroups_path=config.linux.cgroups_path,
+        user=User(identity.uid, identity.gid, identity.groups, umask=config.process.user.umask),
+        env=tuple(process.environment(config.process, identity.home)),
+        given=frozenset(name for number, name in enumerate(NAMES) if available >> number & 1),
+        seccomp=_seccomp(config),
+    )
+    status.write_file(f"{runtime.directory}/config.json", jsontext.dumps(config_document(written)))
+
+
+def _seccomp(config: Config) -> Seccomp | None:
+    if config.linux.seccomp is None or config.linux.seccomp.profile != "default":
+        return config.linux.seccomp
+    from bayplan.kernel.seccomp_words import default_profile
+
+    return default_profile(config.process.capabilities.effective, machine=os.uname().machine)
+
+
+def _spawn(argv: list[str]) -> int:
+    """Another call of the runtime, with nothing on its streams: it has a log for what it says."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+        linux.reset_signals()
+        _execute(argv, _nothing())
+    finally:
+        os._exit(127)
+
+
+def _execute(argv: list[str], stdio: tuple[int, int, int]) -> None:
+    """Returns only by raising. No other descriptor of ours goes along: a runtime might hand it on to the container."""
+    for number, fd in enumerate(stdio):
+        os.dup2(fd, number)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:  # the listing's own
+                continue
+    os.execve(argv[0], argv, ENVIRONMENT)
+
+
+def _expect(runtime: _Runtime, config: Config, pid: int, verb: str) -> None:
+    """Wait for a call of the runtime, and raise what it says where it fails."""
+    ended = _wait(pid, None)
+    if ended:
+        raise _as_error(runtime, config, verb, ended)
+
+
+def _wait(pid: int, seconds: float | None) -> int:
+    """The wait status of our child; one that takes longer than `seconds` is killed."""
+    if seconds is None:
+        return os.waitpid(pid, 0)[1]
+    deadline = time.monotonic() + seconds
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(pid, 9)
+            return os.waitpid(pid, 0)[1]
+        time.sleep(0.005)
+    return ended[1]
+
+
+def _as_error(runtime: _Runtime, config: Config, verb: str, ended: int) -> BayplanError:
+    """What the runtime has said last, as the kind of error that it is: there are no numbers for these, only words."""
+    if os.WIFSIGNALED(ended):
+        return Unavailable(f"{runtime.name} {verb}: it was killed by signal {os.WTERMSIG(ended)}")
+    said = _last_words(runtime) or f"exit status {os.WEXITSTATUS(ended)}, and not a word why"
+    message, program = f"{runtime.name} {verb}: {said}", config.process.args[0] if config.process.args else ""
+    words = said.lower()
+    if program and program.lower() in words and "exec" in words:
+        if "no such file" in words or "not found" in words:
+            return ProgramNotFound(message)
+        if "permission denied" in words or "exec format" in words or "is a directory" in words:
+            return ProgramRefused(message)
+    return Unavailable(message)
+
+
+def _last_words(runtime: _Runtime) -> str:
+    """The last error of the log, whose lines are objects with `level` and `msg`."""
+    try:
+        with open(f"{runtime.directory}/{_LOG}", encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = jsontext.loads(line.encode())
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal", "panic"):
+            return str(entry.get("msg", "")).strip()[:_LONGEST]
+    return lines[-1].strip()[:_LONGEST] if lines else ""
+
+
+def _kill_children() -> None:
+    """All that this process has: what a runtime that was killed leaves behind is its subreaper's. The first may have children."""
+    while True:
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+                children = [int(word) for word in file.read().split()]
+        except FileNotFoundError:  # a kernel without checkpoints: what is in the cgroup is killed all the same
+            return
+        if not children:
+            return
+        for pid in children:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+
+
+# What it has made
+
+
+def _read_pid(runtime: _Runtime) -> int:
+    try:
+        with open(f"{runtime.directory}/{_PID}", encoding="ascii") as file:
+            return int(file.read())
+    except (FileNotFoundError, ValueError) as error:
+        raise Unavailable(f"{runtime.name} create: it has ended well, and not written the pid of the first process") from error
+
+
+def _verify(runtime: _Runtime, config: Config, pid: int) -> None:
+    """That `pid` is our child, and has the namespaces that it was to have: to connect, or to run something in, those of a process that
+    only stands for a container, such as a virtual machine's, would do that to the host."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        parent = int(file.read().rpartition(b")")[2].split()[1])
+    if parent != os.getpid():
+        raise Unavailable(f"{runtime.name} create: process {pid} is not its child, and could not be waited for; use another runtime")
+    for wanted in config.linux.namespaces:
+        name = _NAMESPACES.get(wanted.type, wanted.type)
+        own, its = os.stat(f"/proc/self/ns/{name}"), os.stat(f"/proc/{pid}/ns/{name}")
+        if not wanted.path and (own.st_dev, own.st_ino) == (its.st_dev, its.st_ino):
+            raise Unavailable(f"{runtime.name} create: process {pid} has no {wanted.type} namespace of its own; use another runtime")
+
+
+# The terminal
+
+
+def _listen(directory: str) -> _Console:
+    parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    os.fchmod(listener.fileno(), 0o600)  # the file takes the socket's mode at bind
+    path = f"/proc/{os.getpid()}/fd/{parent}/{_CONSOLE}"  # never too long (unix(7): 107 bytes)
+    listener.bind(path)
+    listener.listen(1)
+    return _Console(listener, parent, path)
+
+
+def _receive_terminal(runtime: _Runtime, console: _Console) -> int:
+    """The terminal's master, which the runtime has sent before it ended."""
+    console.listener.setblocking(False)
+    try:
+        connection = _socket.socket(fileno=console.listener._accept()[0])  # type: ignore[attr-defined]
+        fds = wire.receive(connection)[1]
+        connection.close()
+    except BlockingIOError:
+        fds = []
+    if not fds:
+        raise Unavailable(f"{runtime.name} create: it has ended well, and not sent the terminal")
+    return fds[0]
