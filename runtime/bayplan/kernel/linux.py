@@ -207,6 +207,11 @@ def seccomp_filter(program: bytes, *, flags: int = 0) -> int:
     return _call(_SECCOMP, 1, flags, struct.pack("=HxxxxxxQ", len(program) // 8, foreign.addressof(buffer)), name="seccomp")
 
 
+def seccomp_probe(flags: int) -> None:
+    """Always an OSError, as no filter is given: EINVAL for flags that the kernel does not know, EFAULT for those that it does."""
+    _call(_SECCOMP, 1, flags, 0, name="seccomp")
+
+
 def bpf(command: int, attributes: bytes) -> int:
     return _call(_BPF, command, attributes, len(attributes), name="bpf")
 

@@ -13,6 +13,7 @@ import struct
 import time
 
 from bayplan.errors import Unavailable
+from bayplan.model.value import NamedTuple
 
 SLICE = "bayplan.slice"
 UNIT = "bayplan.service"  # the one that stops containers at a shutdown
@@ -21,6 +22,16 @@ _SECONDS = 10.0
 _EXISTS = "org.freedesktop.systemd1.UnitExists"
 _RETURN, _ERROR = 2, 3
 _UNLIMITED = 2**64 - 1
+
+
+class _Scope(NamedTuple):
+    """A transient scope to make for one process; `before` is a unit that is stopped after it, or nothing."""
+
+    name: str
+    pid: int
+    slice: str
+    description: str
+    before: str = ""
 
 
 class _Refused(Exception):
@@ -33,47 +44,61 @@ def enter_scope(name: str, *, description: str) -> None:
     Scopes are stopped after `UNIT`, which by then has stopped the containers in them. Unavailable if systemd does not answer or
     refuses, with what it says. A scope of that name which just ends is waited for.
     """
+    _make(_Scope(name, os.getpid(), SLICE, description, before=UNIT))
+
+
+def make_scope(name: str, *, pid: int, slice_name: str, description: str) -> None:
+    """Make the scope `name` beneath the slice for process `pid`, which is in it on return. It ends with the last process in it.
+
+    Unavailable where there is no systemd, or where it refuses, with what it says: a scope of that name that runs, say.
+    """
+    _make(_Scope(name, pid, slice_name, description))
+
+
+def _make(scope: _Scope) -> None:
     deadline = time.monotonic() + _SECONDS
-    while not _is_inside(name):
+    while not _is_inside(scope):
         try:
-            _call("StartTransientUnit", _scope(name, description))
-            _await(name, deadline)
+            _call("StartTransientUnit", _arguments(scope))
+            _await(scope, deadline)
         except _Refused as refusal:
             if refusal.args[0] != _EXISTS or time.monotonic() > deadline:
-                raise Unavailable(f"making the scope {name}: systemd refuses: {refusal.args[1]}") from refusal
+                raise Unavailable(f"making the scope {scope.name}: systemd refuses: {refusal.args[1]}") from refusal
             time.sleep(0.02)
         except OSError as error:
-            raise Unavailable(f"making the scope {name}: systemd does not answer at {_SOCKET}: {error.strerror or error}") from error
+            said = f"systemd does not answer at {_SOCKET}: {error.strerror or error}"
+            raise Unavailable(f"making the scope {scope.name}: {said}; on a host without it leave systemd out") from error
 
 
-def _is_inside(name: str) -> bool:
+def _is_inside(scope: _Scope) -> bool:
     """On version 1, systemd's own hierarchy decides."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+    name = scope.name
+    with open(f"/proc/{scope.pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         places = [line.rstrip("\n").split(":", 2) for line in file]
     return any(f"/{name}" in path + "/" and path.split(f"/{name}", 1)[1][:1] in ("", "/")
                for _, controller, path in places if controller in ("", "name=systemd"))  # fmt: skip
 
 
-def _await(name: str, deadline: float) -> None:
+def _await(scope: _Scope, deadline: float) -> None:
     """The answer comes when the job is queued; it is done when the process has moved."""
-    while not _is_inside(name):
+    while not _is_inside(scope):
         if time.monotonic() > deadline:
-            raise Unavailable(f"making the scope {name}: systemd has not done it in {_SECONDS:.0f} s")
+            raise Unavailable(f"making the scope {scope.name}: systemd has not done it in {_SECONDS:.0f} s")
         time.sleep(0.001)
 
 
-def _scope(name: str, description: str) -> bytes:
-    """The arguments of StartTransientUnit: ssa(sv)a(sa(sv))."""
+def _arguments(scope: _Scope) -> bytes:
+    """Those of StartTransientUnit: ssa(sv)a(sa(sv))."""
     properties = (
-        ("Description", "s", _string(description)),
-        ("Slice", "s", _string(SLICE)),
-        ("PIDs", "au", struct.pack("<II", 4, os.getpid())),
+        ("Description", "s", _string(scope.description)),
+        ("Slice", "s", _string(scope.slice)),
+        ("PIDs", "au", struct.pack("<II", 4, scope.pid)),
         ("Delegate", "b", struct.pack("<I", 1)),
-        ("Before", "as", _strings(UNIT)),
+        *((("Before", "as", _strings(scope.before)),) if scope.before else ()),
         ("CollectMode", "s", _string("inactive-or-failed")),
         ("TasksMax", "t", struct.pack("<Q", _UNLIMITED)),
     )
-    body = _padded(_string(name), 4) + _string("fail")
+    body = _padded(_string(scope.name), 4) + _string("fail")
     return _padded(_padded(_array(body, properties), 4) + struct.pack("<I", 0), 8)  # an empty array is padded, too
 
 

@@ -28,7 +28,7 @@ _ALWAYS = (
 def load(directory: str) -> tuple[str, Config]:
     """The text of `directory`/config.json, and what it says; `root.path` is absolute. NotFound, Invalid, Unavailable."""
     path = f"{directory}/config.json"
-    text = _read(path)
+    text = read(path)
     config = bundle_parser.parse_config(document(text, path))
     rootfs = os.path.join(directory, config.root.path)
     if not os.path.isdir(rootfs):
@@ -40,7 +40,7 @@ def load(directory: str) -> tuple[str, Config]:
 def load_kept(root: str, found: record.Record) -> Config:
     """The configuration as it was when the container was created."""
     path = f"{record.directory(root, found.id)}/config.json"
-    config = bundle_parser.parse_config(document(_read(path), path))
+    config = bundle_parser.parse_config(document(read(path), path))
     return complete(config._replace(root=config.root._replace(path=found.rootfs)))
 
 
@@ -64,12 +64,14 @@ def document(text: str, path: str) -> Any:
         raise Invalid(f"reading {path}: it is not JSON: {error}") from error
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """A file of JSON. NotFound, Invalid, Unavailable."""
     try:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
-        raise NotFound(f"reading {path}: there is none; --bundle names the directory that has it") from error
+        remedy = "; --bundle names the directory that has it" if path.endswith("/config.json") else ""
+        raise NotFound(f"reading {path}: no such file or directory{remedy}") from error
     except OSError as error:
         raise Unavailable(f"reading {path}: {error.strerror}") from error
     if len(content) > _LARGEST:

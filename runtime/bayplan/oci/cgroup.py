@@ -5,13 +5,21 @@ cgroupfs takes a path beneath each hierarchy's root; systemd SLICE:PREFIX:NAME, 
 
 from __future__ import annotations
 
-from bayplan.errors import Invalid
-from bayplan.kernel import cgroups
+import os
+
+from bayplan.errors import Conflict, Invalid, NotFound, Unavailable
+from bayplan.kernel import cgroups, freezer
+from bayplan.kernel.cgroup_files import read
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.model.runtime import Config, Resources
+from bayplan.model.value import TYPE_CHECKING
 from bayplan.oci.record import Record
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 _DEFAULT = "bayplan-oci"
+_SYSTEMDS = "name=systemd"  # its own hierarchy of version 1, by which it knows what is in a scope
 
 
 def path(config: Config, container_id: str, *, systemd: bool) -> str:
@@ -30,27 +38,124 @@ def _unit_path(given: str) -> str:
     if len(parts) != 3 or not parts[2] or any("/" in part for part in parts):
         raise Invalid(f"linux.cgroupsPath: {given!r} is not SLICE:PREFIX:NAME, which --systemd-cgroup wants")
     slice_name, prefix, name = parts
-    unit = name if name.endswith(".slice") else f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
-    return f"{_slice_path(slice_name or 'system.slice')}/{unit}"
+    if name.endswith(".slice"):
+        raise Invalid(f"linux.cgroupsPath: {name!r} is a slice, and a container is a scope; leave .slice out")
+    unit = f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
+    return f"{_slice_path(slice_name or 'system.slice')}{unit}"
 
 
 def _slice_path(name: str) -> str:
-    """a-b.slice lies in a.slice (systemd.slice(5))."""
+    """a-b.slice lies in a.slice, and -.slice is the root (systemd.slice(5))."""
+    if name == "-.slice":
+        return ""
     if not name.endswith(".slice") or name.startswith("-") or "--" in name or name.endswith("-.slice"):
         raise Invalid(f"linux.cgroupsPath: {name!r} is not the name of a slice")
     words = name[: -len(".slice")].split("-")
-    return "/".join("-".join(words[: end + 1]) + ".slice" for end in range(len(words)))
+    return "".join("-".join(words[: end + 1]) + ".slice/" for end in range(len(words)))
+
+
+def verify_free(place: str) -> None:
+    """Conflict where somebody's processes are in that cgroup, who would end with the container; or where nothing can run in it."""
+    there = cgroups.find(cgroups.observe_host(), place, leaf="")
+    for pair in there.directories if there else ():
+        inside = cgroups.pids(Cgroup(there.version, (pair,))) if there else ()
+        if inside:
+            raise Conflict(f"linux.cgroupsPath: {pair[1]} is not empty: process {inside[0]} is in it; name another")
+    if there and freezer.is_frozen(there):
+        raise Conflict(f"linux.cgroupsPath: {place} is there, and frozen; thaw it, or name another")
 
 
 def create(made: Record, resources: Resources) -> Cgroup:
-    return cgroups.create(cgroups.observe_host(), made.cgroup, resources, leaf="")
+    """Make it; systemd's scope is there already (`hold`)."""
+    return cgroups.create(cgroups.observe_host(), made.cgroup, resources, leaf="", also=(_SYSTEMDS,) if made.systemd else ())
 
 
 def find(found: Record) -> Cgroup | None:
-    return cgroups.find(cgroups.observe_host(), found.cgroup, leaf="")
+    """None also for a record that says none: of the root, everything is a part."""
+    return cgroups.find(cgroups.observe_host(), found.cgroup, leaf="") if found.cgroup else None
 
 
 def remove(found: Record) -> None:
     there = find(found)
     if there:
         cgroups.remove(there, leaf="")
+
+
+def hold(made: Record) -> tuple[int, int]:
+    """Have systemd make the container's scope; what is returned is for `let_go`, once the container's process is in there.
+
+    A scope takes a process to make and to stay; until there is the container's, this is one that does nothing. Unavailable where there
+    is no systemd, or it refuses.
+    """
+    if not made.systemd:
+        return 0, -1
+    from bayplan.kernel import systemd
+
+    *slices, unit = made.cgroup.split("/")
+    end, ours = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _wait(end, ours)
+    os.close(end)
+    try:
+        systemd.make_scope(unit, pid=pid, slice_name=slices[-1] if slices else "-.slice", description=f"container {made.id}")
+    except BaseException:
+        let_go((pid, ours))
+        raise
+    return pid, ours
+
+
+def _wait(end: int, ours: int) -> None:
+    """Until the other end closes, however that comes about."""
+    try:
+        os.close(ours)
+        for fd in (0, 1, 2):  # nobody who reads them to their end waits for this process
+            os.dup2(end, fd)
+        os.read(end, 1)
+    finally:
+        os._exit(0)
+
+
+def let_go(held: tuple[int, int]) -> None:
+    pid, ours = held
+    if pid:
+        os.close(ours)
+        os.waitpid(pid, 0)
+
+
+def inside(own: Cgroup, pid: int, words: Sequence[str]) -> Cgroup:
+    """Where a further process of a container is to be: in `own`, or beneath it as the `words` say, [CONTROLLER,...:]PATH each.
+
+    On version 2 a cgroup that has handed its controllers on holds no processes: the place is that of the first process `pid` then.
+    NotFound for a path that is not there, Invalid for one that leads out.
+    """
+    if not words:
+        return _with_first(own, pid) if own.version == 2 else own
+    chosen = {directory: below for word in words for directory, below in _below(own, word)}
+    return Cgroup(own.version, tuple((name, chosen.get(directory, directory)) for name, directory in own.directories))
+
+
+def _below(own: Cgroup, word: str) -> Iterator[tuple[str, str]]:
+    names, _, place = word.rpartition(":")
+    parts = [part for part in place.split("/") if part not in ("", ".")]
+    known = dict(own.directories)
+    if ".." in parts:
+        raise Invalid(f"--cgroup {word}: it leads out of the container's cgroup")
+    for name in names.split(",") if names else known:
+        if name not in known:
+            raise Invalid(f"--cgroup {word}: the container is in no hierarchy of the controller {name}")
+        below = "/".join((known[name], *parts))
+        if not os.path.isdir(below):
+            raise NotFound(f"--cgroup {word}: {below} is not there; the container makes it, or its --cgroup is another")
+        yield known[name], below
+
+
+def _with_first(own: Cgroup, pid: int) -> Cgroup:
+    directory = own.directories[0][1]
+    if not (read(f"{directory}/cgroup.subtree_control") or "").strip():
+        return own
+    lines = (read(f"/proc/{pid}/cgroup") or "").splitlines()
+    place = next((cgroups.ROOT + line[3:] for line in lines if line.startswith("0::")), directory)
+    if not f"{place}/".startswith(f"{directory}/"):
+        raise Unavailable(f"executing in the container: its first process is in {place}, outside of {directory}")
+    return Cgroup(2, (("", place),))

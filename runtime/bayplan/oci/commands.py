@@ -48,11 +48,11 @@ _LIMITS = (
     text("memory", "BYTES", "memory"),
     text("memory-reservation", "BYTES", "memory that is left to it under pressure"),
     text("memory-swap", "BYTES", "memory and swap together, -1 for no limit"),
-    text("kernel-memory", "BYTES", "refused: the kernel has none any more"),
-    text("kernel-memory-tcp", "BYTES", "refused: the kernel has none any more"),
+    text("kernel-memory", "BYTES", "of no effect: the kernel has none any more"),
+    text("kernel-memory-tcp", "BYTES", "of no effect: the kernel has none any more"),
     number("pids-limit", "processes and threads"),
-    text("l3-cache-schema", "SCHEMA", "cache allocation"),
-    text("mem-bw-schema", "SCHEMA", "memory bandwidth allocation"),
+    text("l3-cache-schema", "SCHEMA", "refused: groups of resctrl are not supported"),
+    text("mem-bw-schema", "SCHEMA", "refused: groups of resctrl are not supported"),
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import contextmanager, nullcontext
 
 from bayplan.errors import Invalid, Unavailable
 from bayplan.kernel import wire
@@ -13,8 +12,7 @@ from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from bayplan.cli.relay import Ends
@@ -39,8 +37,7 @@ def give(path: str, terminal: int) -> None:
     """Send the master to the stream socket at `path`, and close ours."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        with short_path(path) as short:
-            sock.connect(short)
+        by_short_name(path, sock.connect)
         wire.send(sock, _NAME, terminal)
     except OSError as error:
         raise Unavailable(f"sending the terminal to the console socket {path}: {error.strerror}") from error
@@ -49,20 +46,30 @@ def give(path: str, terminal: int) -> None:
         os.close(terminal)
 
 
-@contextmanager
-def short_path(path: str) -> Iterator[str]:
-    """A name for the socket `path` that is never too long (unix(7): 107 bytes)."""
+def by_short_name(path: str, act: Callable[[str], None]) -> None:
+    """Connect or bind a socket to `path` by a name that is never too long (unix(7): 107 bytes)."""
     parent, _, name = path.rpartition("/")
     fd = os.open(parent or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{fd}/{name}"
+        act(f"/proc/self/fd/{fd}/{name}")
     finally:
         os.close(fd)
 
 
 def forget_inherited(*, keep: int) -> None:
     """Close what our caller has left open in us, but the standard streams and `keep` more: a container that waits for its start must not
-    keep anybody waiting. What we open ourselves is close-on-exec, what was inherited is not."""
+    keep anybody waiting. What we open ourselves is close-on-exec, what was inherited is not.
+
+    Invalid where one of the `keep` was not inherited: the number may be that of a file of ours, which is nobody's (CVE-2024-21626)."""
+    if keep < 0:
+        raise Invalid(f"--preserve-fds {keep}: it is a number of descriptors")
+    for fd in range(3, 3 + keep):
+        try:
+            inherited = os.get_inheritable(fd)
+        except OSError:
+            inherited = False
+        if not inherited:
+            raise Invalid(f"passing the descriptors 3 to {2 + keep} on: descriptor {fd} is not open")
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         try:
@@ -96,7 +103,7 @@ class Streams:
         if terminal >= 0:
             ends = Ends((-1, -1, -1), os.dup(terminal), terminal)
         _pass_signals_on(pid, pidfd)
-        lent: AbstractContextManager[None] = nullcontext()
+        relay = Relay(ends, source=0)
         if terminal >= 0 and os.isatty(0):
             from bayplan.cli.terminal import Terminal
 
@@ -104,9 +111,10 @@ class Streams:
                 if rows and columns:  # one that has no size does not take away what `consoleSize` says
                     set_size(terminal, rows, columns)
 
-            lent = Terminal(0).raw(resize)
-        with lent:
-            status = Relay(ends, source=0).run(pid, pidfd)
+            with Terminal(0).raw(resize):
+                status = relay.run(pid, pidfd)
+        else:
+            status = relay.run(pid, pidfd)
         return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 

@@ -9,7 +9,7 @@ from bayplan.cli.output import json_text, printable
 from bayplan.errors import BayplanError, Conflict, Invalid, NotFound, Unavailable
 from bayplan.kernel import cgroups, freezer, pids
 from bayplan.model.runtime import OCI_VERSION, Config
-from bayplan.model.signals import parse_signal
+from bayplan.model.signals import KILL, parse_signal
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.oci import bundle, cgroup, record, remove
 from bayplan.oci.commands import Invocation
@@ -42,8 +42,8 @@ def status(root: str, found: Record) -> str:
 def kill(call: Invocation) -> None:
     """A signal to the first process, or with --all to all. Conflict where it does not run."""
     found = record.read(call.root, call.arguments[0])
-    number = parse_signal(call.arguments[1] if len(call.arguments) > 1 else "TERM")
-    if call.flag("all"):
+    number = _signal(call.arguments[1] if len(call.arguments) > 1 else "TERM")
+    if call.flag("all") or (number == KILL and found.shares_pids and cgroups.pids(_own(found))):
         _kill_all(found, number)
         return
     if record.status(call.root, found) not in ("created", "running"):
@@ -53,13 +53,18 @@ def kill(call: Invocation) -> None:
     except NotFound as error:
         raise Conflict(f"sending signal {number} to {found.id}: container not running") from error
     own = cgroup.find(found)
-    if number == 9 and own and freezer.is_frozen(own):  # on version 1 it dies only once it is thawed
+    if number == KILL and own and freezer.is_frozen(own):  # on version 1 it dies only once it is thawed
         freezer.thaw(own)
+
+
+def _signal(text: str) -> int:
+    """0 is none, and asks whether the process is there (kill(2))."""
+    return 0 if text == "0" else parse_signal(text)
 
 
 def _kill_all(found: Record, number: int) -> None:
     own = cgroup.find(found)
-    if own and number == 9:
+    if own and number == KILL:
         cgroups.kill(own)
         return
     for pid in cgroups.pids(own) if own else ():
@@ -70,7 +75,7 @@ def _kill_all(found: Record, number: int) -> None:
 
 
 def delete(call: Invocation) -> None:
-    """Forget a stopped container; with --force one that runs, too, and none is no error."""
+    """Forget a container that has stopped, or was never started; with --force one that runs, too, and none is no error."""
     container_id = call.arguments[0]
     try:
         found = record.read(call.root, container_id)
@@ -83,7 +88,7 @@ def delete(call: Invocation) -> None:
             raise
         found = Record(container_id, "", "", "", "")
     said = record.status(call.root, found)
-    if said in ("running", "created", "paused") and not call.flag("force"):
+    if said == "running" and not call.flag("force"):
         raise Conflict(f"deleting container {container_id}: it is {said}, not stopped; kill it first, or give --force")
     _end(found)
     remove.remove(call.root, found, _config(call.root, found))
@@ -102,7 +107,7 @@ def _end(found: Record) -> None:
     if own:
         cgroups.kill(own)
     try:
-        pids.kill(found.handle, 9)
+        pids.kill(found.handle, KILL)
     except NotFound:
         return
     deadline = time.monotonic() + _KILLED_SECONDS

@@ -9,11 +9,9 @@ from __future__ import annotations
 import _socket
 import os
 import time
-from contextlib import suppress
 
 from bayplan.errors import BayplanError, Conflict, Invalid, NotFound, Unavailable
-from bayplan.kernel import linux, sandbox
-from bayplan.kernel.pids import read_start_time
+from bayplan.kernel import linux, namespaces, pids, sandbox
 from bayplan.kernel.rootfs import Plain
 from bayplan.model.runtime import Config
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
@@ -86,29 +84,62 @@ def _make(call: Invocation, stdio: console.Chooser) -> Made:
     """The container, built and waiting; of one that cannot be built nothing is left."""
     if call.flag("no-pivot"):
         raise Invalid("--no-pivot: a root that was not pivoted to can be left; put the bundle on another file system than the ramdisk")
-    console.forget_inherited(keep=call.number("preserve-fds"))
+    descriptors = _activation() + call.number("preserve-fds")
+    console.forget_inherited(keep=descriptors)
     directory = os.path.abspath(call.text("bundle", "."))
     text, config = bundle.load(directory)
     streams = stdio(config)
-    container_id = call.arguments[0]
-    place = record.take(call.root, container_id)
-    path = places.path(config, container_id, systemd=call.systemd)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    made = Record(container_id, directory, config.root.path, path, now, systemd=call.systemd)
-    created = None
+    made = _record(call, config, directory)
+    place = _take(call.root, made)
+    created, held = None, (0, -1)
     try:
         record.write_file(f"{place}/config.json", text)
         record.write(call.root, made)
-        created = _build(call, made, config, streams)
-        made = made._replace(pid=created.pid, start_time=read_start_time(created.pid))
+        held = places.hold(made)
+        created = _build(call, made, _with_activation(config), streams, descriptors)
+        made = made._replace(pid=created.pid, start_time=pids.read_start_time(created.pid))
         record.write(call.root, made)
         return Made(made, config, created, sandbox.wait_ready(created))
     except BaseException:
         _undo(call.root, made, config, created)
         raise
+    finally:
+        places.let_go(held)
 
 
-def _build(call: Invocation, made: Record, config: Config, stdio: tuple[int, int, int] | None) -> Created:
+def _record(call: Invocation, config: Config, directory: str) -> Record:
+    container_id = call.arguments[0]
+    path = places.path(config, container_id, systemd=call.systemd)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    shares_pids = not namespaces.makes(config.linux.namespaces, "pid")
+    return Record(container_id, directory, config.root.path, path, now, systemd=call.systemd, shares_pids=shares_pids)
+
+
+def _take(root: str, made: Record) -> str:
+    """Take the id; from now on `_undo` ends whatever is in the cgroup, so that nobody may be."""
+    place = record.take(root, made.id)
+    try:
+        places.verify_free(made.cgroup)
+    except BaseException:
+        os.rmdir(place)
+        raise
+    return place
+
+
+def _activation() -> int:
+    """How many sockets a service manager has passed to this very process (sd_listen_fds(3)); they go to the container's, as with runc."""
+    count = os.environ.get("LISTEN_FDS", "")
+    return int(count) if count.isdecimal() and os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
+
+
+def _with_activation(config: Config) -> Config:
+    if not _activation():
+        return config
+    told = (f"LISTEN_FDS={_activation()}", "LISTEN_PID=1")
+    return config._replace(process=config.process._replace(env=(*config.process.env, *told)))
+
+
+def _build(call: Invocation, made: Record, config: Config, stdio: console.Stdio, descriptors: int) -> Created:
     own = places.create(made, config.linux.resources)
     return sandbox.create(
         config,
@@ -118,7 +149,7 @@ def _build(call: Invocation, made: Record, config: Config, stdio: tuple[int, int
         seccomp=filters.program(call.root, config.linux.seccomp, config.process.capabilities),
         hooks=_hooking(made, config),
         keyring=not call.flag("no-new-keyring"),
-        preserve_fds=call.number("preserve-fds"),
+        preserve_fds=descriptors,
         listen=agent.listening(made, config, "creating"),
     )
 
@@ -147,8 +178,7 @@ def _told(made: Record, config: Config, status: str) -> bytes:
 def _leave(root: str, made: Made) -> None:
     """Hand the waiting process over to whoever will connect to the socket."""
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    with console.short_path(f"{record.directory(root, made.record.id)}/{record.SOCKET}") as path:
-        listener.bind(path)
+    console.by_short_name(f"{record.directory(root, made.record.id)}/{record.SOCKET}", listener.bind)
     listener.listen(1)
     sandbox.hand_over(made.created, listener.fileno())
     listener.close()
@@ -157,8 +187,7 @@ def _leave(root: str, made: Made) -> None:
 def _connect(root: str, found: Record) -> _socket.socket:
     wire = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
-        with console.short_path(f"{record.directory(root, found.id)}/{record.SOCKET}") as path:
-            wire.connect(path)
+        console.by_short_name(f"{record.directory(root, found.id)}/{record.SOCKET}", wire.connect)
     except OSError as error:
         wire.close()
         raise Unavailable(f"starting container {found.id}: its first process does not answer: {error.strerror}") from error
@@ -169,9 +198,8 @@ def _start(root: str, found: Record, config: Config, wire: _socket.socket) -> No
     give = agent.listening(found, config, "created")
     try:
         listen = (lambda number: give(found.pid, number)) if give else None
-        sandbox.go(wire, config.process.args[0] if config.process.args else "", listen=listen)
+        sandbox.go(wire, config.process.args[0], lambda: _forget_socket(root, found), listen)
     finally:
-        _forget_socket(root, found)
         wire.close()
     _tell(root, found, config)
 
@@ -179,14 +207,20 @@ def _start(root: str, found: Record, config: Config, wire: _socket.socket) -> No
 def _tell(root: str, found: Record, config: Config) -> None:
     """poststart: a failure of its hooks ends the container, as runc has it."""
     if config.hooks and config.hooks.poststart:
-        from bayplan.kernel import hooks, pids
+        from bayplan.kernel import hooks
 
         try:
             hooks.run(config.hooks.poststart, _told(found, config, "running"), moment="poststart", directory=found.bundle)
         except BayplanError:
-            with suppress(NotFound):
-                pids.kill(found.handle, 9)
+            _kill(found)
             raise
+
+
+def _kill(found: Record) -> None:
+    try:
+        pids.kill(found.handle, 9)
+    except NotFound:  # it has ended by itself
+        return
 
 
 def _forget_socket(root: str, found: Record) -> None:
@@ -199,10 +233,12 @@ def _forget_socket(root: str, found: Record) -> None:
 def _undo(root: str, made: Record, config: Config, created: Created | None) -> None:
     """After a failure, in whatever state it has left the process: running, ended, or reaped."""
     if created:
-        with suppress(ChildProcessError):  # reaped: its number may be another's by now
+        try:
             if not os.waitpid(created.pid, os.WNOHANG)[0]:
                 os.kill(created.pid, 9)
                 os.waitpid(created.pid, 0)
+        except ChildProcessError:  # reaped: its number may be another's by now
+            pass
     remove.remove(root, made, config)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from bayplan.cli.output import json_text
 from bayplan.cli.version import VERSION
 from bayplan.errors import Conflict, Unavailable
-from bayplan.kernel import mountoptions, namespaces
+from bayplan.kernel import linux, mountoptions, namespaces
 from bayplan.model.bundle_document import config_document
 from bayplan.model.capabilities import NAMES
 from bayplan.model.runtime import (
@@ -29,8 +30,11 @@ from bayplan.oci.commands import COMMANDS, GLOBAL, Command, Invocation
 _HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _ACTIONS = ("ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "NOTIFY", "TRACE", "TRAP")
 _OPERATORS = ("EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE")
-_ARCHITECTURES = ("AARCH64", "ARM", "X32", "X86", "X86_64")
-_FLAGS = ("LOG", "SPEC_ALLOW", "TSYNC", "WAIT_KILLABLE_RECV")
+_ARCHITECTURES = (
+    "AARCH64", "ARM", "LOONGARCH64", "M68K", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32", "PARISC", "PARISC64",
+    "PPC", "PPC64", "PPC64LE", "RISCV64", "S390", "S390X", "SH", "SHEB", "X32", "X86", "X86_64",
+)  # fmt: skip
+_FLAGS = {"LOG": 2, "SPEC_ALLOW": 4, "TSYNC": 1, "WAIT_KILLABLE_RECV": 32 | 8}  # the last one goes with a listener (seccomp(2))
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRANTED = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
 _KERNEL = ("nosuid", "noexec", "nodev")
@@ -73,16 +77,25 @@ def features(call: Invocation) -> None:
                 "operators": [f"SCMP_CMP_{name}" for name in _OPERATORS],
                 "archs": [f"SCMP_ARCH_{name}" for name in _ARCHITECTURES],
                 "knownFlags": [f"SECCOMP_FILTER_FLAG_{name}" for name in _FLAGS],
-                "supportedFlags": [f"SECCOMP_FILTER_FLAG_{name}" for name in _FLAGS],
+                "supportedFlags": [f"SECCOMP_FILTER_FLAG_{name}" for name, number in _FLAGS.items() if _kernel_knows(number)],
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
-        "potentiallyUnsafeConfigAnnotations": [],
+        "annotations": {"bayplan.version": VERSION},
+        "potentiallyUnsafeConfigAnnotations": ["bayplan."],  # a prefix
     }
     print(json_text(document, indent=2))
+
+
+def _kernel_knows(flags: int) -> bool:
+    try:
+        linux.seccomp_probe(flags)
+    except OSError as error:
+        return error.errno == errno.EFAULT
+    return True
 
 
 def spec(call: Invocation) -> None:

@@ -6,6 +6,7 @@ import os
 
 from bayplan.errors import Conflict, Invalid
 from bayplan.kernel import sandbox
+from bayplan.kernel.cgroups import Cgroup
 from bayplan.model import bundle_parser
 from bayplan.model.runtime import Capabilities, Config, Process, User
 from bayplan.oci import agent, bundle, cgroup, console, control, filters, record
@@ -51,7 +52,7 @@ def _enter(call: Invocation, found: Record, config: Config, wanted: Process, std
             found.pid,
             wanted,
             pidfd=pidfd,
-            cgroup=cgroup.find(found),
+            cgroup=_place(call, found),
             stdio=stdio,
             seccomp=filters.program(call.root, config.linux.seccomp, wanted.capabilities),
             personality=config.linux.personality,
@@ -64,12 +65,18 @@ def _enter(call: Invocation, found: Record, config: Config, wanted: Process, std
             os.close(pidfd)
 
 
+def _place(call: Invocation, found: Record) -> Cgroup:
+    own = cgroup.find(found)
+    if own is None:
+        raise Conflict(f"executing in container {found.id}: its cgroup is gone; container not running")
+    return cgroup.inside(own, found.pid, call.many("cgroup"))
+
+
 def _process(call: Invocation, own: Process) -> Process:
     """What --process says, or the container's own process with what the options change."""
     if call.given("process"):
         path = call.text("process")
-        with open(path, encoding="utf-8") as file:
-            return bundle_parser.parse_process(bundle.document(file.read(), path), reading=f"reading {path}")
+        return bundle_parser.parse_process(bundle.document(bundle.read(path), path), reading=f"reading {path}")
     words = call.arguments[1:]
     if not words:
         raise Invalid("exec: neither a command nor --process says what to execute")

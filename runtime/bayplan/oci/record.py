@@ -3,6 +3,7 @@
     ROOT/ID/state.json    pid and start time of its first process, bundle, cgroup; written before there is a process, and after
     ROOT/ID/config.json   the configuration as it was at `create`: what becomes of the bundle's file does not matter
     ROOT/ID/start.sock    where a created container waits for `start`; gone once it has begun
+    ROOT/@seccomp         compiled filters (filters.py)
 
 A record whose process is gone is that of a stopped container. A name is taken by making its directory.
 """
@@ -27,7 +28,8 @@ _LONGEST = 255
 
 
 class Record(NamedTuple):
-    """`created` is RFC 3339; `cgroup` the name beneath each hierarchy's root; `pid` 0 while there is no process yet."""
+    """`created` is RFC 3339; `cgroup` the name beneath each hierarchy's root; `pid` 0 while there is no process yet.
+    Where it `shares_pids` with others, its processes do not end with the first one."""
 
     id: str
     bundle: str
@@ -37,6 +39,7 @@ class Record(NamedTuple):
     pid: int = 0
     start_time: int = 0
     systemd: bool = False
+    shares_pids: bool = False
 
     @property
     def handle(self) -> Handle:
@@ -60,7 +63,7 @@ def take(root: str, container_id: str) -> str:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError as error:
-        raise Conflict(f"creating container {container_id}: there is one of that id; delete it first, or choose another") from error
+        raise Conflict(f"creating container {container_id}: one with that id already exists; delete it first, or choose another") from error
     return path
 
 
@@ -77,7 +80,7 @@ def read(root: str, container_id: str) -> Record:
     except FileNotFoundError as error:
         if os.path.isdir(path):
             raise Unavailable(f"reading container {container_id}: it is being created, or that was cut off; delete --force it") from error
-        raise NotFound(f"container {container_id} does not exist") from error
+        raise NotFound(f"looking up {container_id}: container does not exist") from error
     except (ValueError, TypeError) as error:
         raise Unavailable(f"reading {path}/state.json: it is damaged ({error}); delete --force the container") from error
 
@@ -96,19 +99,24 @@ def state(found: Record, status: str, annotations: Iterable[tuple[str, str]]) ->
 
 
 def ids(root: str) -> list[str]:
+    """Of all containers; what is kept beside them has a name that is no id."""
     try:
-        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+        return sorted(entry.name for entry in os.scandir(root) if "@" not in entry.name and entry.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
 
 
 def write_file(path: str, text: str, mode: int = 0o600) -> None:
+    write_bytes(path, text.encode(), mode)
+
+
+def write_bytes(path: str, content: bytes, mode: int = 0o600) -> None:
     """By rename: whoever reads it finds all of it."""
     parent, _, name = path.rpartition("/")
     scratch = f"{parent or '.'}/.{name}.{os.getpid()}"
     fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        os.write(fd, text.encode())
+        os.write(fd, content)
     finally:
         os.close(fd)
     os.rename(scratch, path)

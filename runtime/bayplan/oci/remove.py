@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 
 from bayplan.errors import BayplanError
@@ -15,9 +15,19 @@ from bayplan.oci.record import Record
 def remove(root: str, found: Record, config: Config | None) -> None:
     """Kill what is left of it and forget it; what is gone already is fine. Hooks that fail are warned of, as the specification demands."""
     cgroup.remove(found)
-    shutil.rmtree(record.directory(root, found.id), ignore_errors=True)
+    _forget(record.directory(root, found.id))
     if config and config.hooks and config.hooks.poststop:
         _run(found, config)
+
+
+def _forget(directory: str) -> None:
+    """The files of a record; no directory is in there."""
+    try:
+        for entry in os.scandir(directory):
+            os.unlink(entry.path)
+        os.rmdir(directory)
+    except FileNotFoundError:  # another delete does the same
+        return
 
 
 def _run(found: Record, config: Config) -> None:
@@ -27,6 +37,6 @@ def _run(found: Record, config: Config) -> None:
     told = jsontext.dumps(record.state(found._replace(pid=0), "stopped", config.annotations)).encode()
     for hook in config.hooks.poststop:
         try:
-            hooks.run((hook,), told, moment="poststop")
+            hooks.run((hook,), told, moment="poststop", directory=found.bundle)
         except BayplanError as error:
             sys.stderr.write(f"bayplan-oci: warning: {error}\n")

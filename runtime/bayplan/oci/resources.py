@@ -26,13 +26,8 @@ _NUMBERS = {
     "cpu-idle": "cpu_idle",
     "pids-limit": "pids_limit",
 }
-_SIZES = {
-    "memory": "memory_limit",
-    "memory-reservation": "memory_reservation",
-    "memory-swap": "memory_swap",
-    "kernel-memory": "memory_kernel",
-    "kernel-memory-tcp": "memory_kernel_tcp",
-}
+_SIZES = {"memory": "memory_limit", "memory-reservation": "memory_reservation", "memory-swap": "memory_swap"}
+_ZERO_IS_MEANT = ("burst", "idle", "swappiness", "cpu-burst", "cpu-idle")
 _TEXTS = {"cpuset-cpus": "cpuset_cpus", "cpuset-mems": "cpuset_mems"}
 
 
@@ -43,34 +38,36 @@ def update(call: Invocation) -> None:
     own = cgroup.find(found)
     if own is None or control.status(call.root, found) == "stopped":
         raise Conflict(f"updating container {found.id}: container not running")
+    if wanted.memory_limit == -1 and wanted.memory_swap is None:  # which cannot be less
+        wanted = wanted._replace(memory_swap=-1)
     cgroups.update(cgroups.observe_host(), own, found.cgroup, wanted)
 
 
 def _from_document(path: str) -> Resources:
-    try:
-        if path == "-":
-            text = sys.stdin.read()
-        else:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
-    except OSError as error:
-        raise Unavailable(f"reading {path}: {error.strerror}") from error
-    resources = bundle_parser.parse_resources(bundle.document(text, path), reading=f"reading {path}")
-    # engines send zero for what is not to change (runc's update does not tell the two apart either)
-    unsaid: dict[str, Any] = {name: None for name, value in resources._asdict().items() if value == 0 and not isinstance(value, bool)}
-    return resources._replace(devices=(), **unsaid)
+    document = bundle.document(bundle.read("/dev/stdin" if path == "-" else path), path)
+    resources = bundle_parser.parse_resources(_without_zeros(document), reading=f"reading {path}")
+    return resources._replace(devices=())
+
+
+def _without_zeros(document: Any) -> Any:
+    """Engines send zero for what is not to change, and runc's update does not tell the two apart either."""
+    if not isinstance(document, dict):
+        return document
+    return {name: _without_zeros(value) for name, value in document.items() if value != 0 or value is False or name in _ZERO_IS_MEANT}
 
 
 def _from_options(call: Invocation) -> Resources:
     if call.given("l3-cache-schema") or call.given("mem-bw-schema"):
         raise Unavailable("--l3-cache-schema, --mem-bw-schema: resctrl groups are not supported")
-    given: dict[str, Any] = {field: call.number(name) for name, field in _NUMBERS.items() if call.number(name)}
+    for name in ("kernel-memory", "kernel-memory-tcp"):
+        if call.text(name):
+            sys.stderr.write(f"bayplan-oci: warning: --{name} has no effect: the kernel has no such limit any more\n")
+    told = [name for name in _NUMBERS if call.given(name) and (call.number(name) or name in _ZERO_IS_MEANT)]
+    given: dict[str, Any] = {_NUMBERS[name]: call.number(name) for name in told}
     given.update((field, _bytes(name, call.text(name))) for name, field in _SIZES.items() if call.text(name) not in ("", "0"))
     given.update((field, call.text(name)) for name, field in _TEXTS.items() if call.text(name))
     if call.number("blkio-weight"):
         given["block_io"] = BlockIo(weight=call.number("blkio-weight"))
-    if not given:
-        raise Invalid("update: nothing to change was given; see --help, or give --resources")
     return Resources()._replace(**given)
 
 
