@@ -9,7 +9,7 @@ PACKAGES := python3-venv python3-pip busybox-static docker-registry openssh-serv
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup packages demo demo-down test soak test-vm test-versions bench lint collection docs clean
+.PHONY: setup packages demo demo-down test soak test-vm test-versions test-pythons bench lint collection docs clean
 
 setup: packages $(VENV)/.ready
 
@@ -54,6 +54,10 @@ test-vm: setup
 # The modules with the oldest and the newest ansible-core.
 test-versions: setup
 	tests/hosts/versions
+
+# The system tests with the Pythons that hosts have, and as on an old kernel.
+test-pythons: setup
+	tests/pythons
 
 bench: setup
 	$(BIN)/python tests/bench/run.py
