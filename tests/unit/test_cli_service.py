@@ -104,6 +104,7 @@ TRANSLATIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--restart", "on-failure:3"], {"restart": "on-failure:3"}),
     (["--rm"], {"x-bayplan": {"auto_remove": True}}),
     (["--systemd", "always"], {"x-bayplan": {"systemd": "always"}}),
+    (["--runtime", "runc"], {"runtime": "runc"}),
     (["--rm", "--restart", "no"], {"restart": "no", "x-bayplan": {"auto_remove": True}}),
     (["--profile", "strict"], {"x-bayplan": {"profile": "strict"}}),
     (

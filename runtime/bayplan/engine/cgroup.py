@@ -16,6 +16,7 @@ from bayplan.model.runtime import Resources
 MONITORS = "monitors"
 SLICE = "bayplan.slice"
 BOOTED = "/run/systemd/system"  # sd_booted(3)
+BESIDE = f"{cgroups.ROOT}/unified"  # version 2's tree beside version 1: other runtimes put their processes there, too
 
 
 def path(state: State, container_id: str) -> str:
@@ -86,6 +87,17 @@ def remove_all(state: State) -> None:
     found = cgroups.find(host, f"bayplan-{state.id}")
     if found:
         cgroups.remove(found)
+    _remove_beside(f"bayplan-{state.id}")
+
+
+def remove_beside(state: State, container_id: str) -> None:
+    """What another runtime has made for the container in the tree of version 2 beside version 1."""
+    _remove_beside(f"bayplan-{state.id}/{container_id}")
+
+
+def _remove_beside(name: str) -> None:
+    if os.path.isdir(f"{BESIDE}/{name}"):
+        cgroups.remove(Cgroup(2, (("", f"{BESIDE}/{name}"),)), leaf="")
 
 
 def adopt(state: State, builder: int) -> None:

@@ -34,7 +34,7 @@ from bayplan.model.bundle_document import config_document
 from bayplan.model.capabilities import NAMES
 from bayplan.model.runtime import Config, Seccomp, User
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.plan.portable import portable
+from bayplan.plan.portable import VERSION, portable
 from bayplan.store import status
 from bayplan.store.trees import remove_tree
 from bayplan.supervise.launch import ENVIRONMENT
@@ -142,6 +142,7 @@ def remove(state: State, record: Record) -> None:
             _wait(_spawn(runtime.argv("delete", "--force")), _DELETE_SECONDS)
     except Unavailable:
         pass
+    cgroup.remove_beside(state, record.id)
     if os.path.isdir(place):
         remove_tree(place, scratch=directory)
     for name in (_LOG, _PID, _CONSOLE):
@@ -225,7 +226,7 @@ def _write_bundle(runtime: _Runtime, config: Config, root: Overlay | Plain) -> N
         given=frozenset(name for number, name in enumerate(NAMES) if available >> number & 1),
         seccomp=_seccomp(config),
     )
-    status.write_file(f"{runtime.directory}/config.json", jsontext.dumps(config_document(written)))
+    status.write_file(f"{runtime.directory}/config.json", jsontext.dumps({**config_document(written), "ociVersion": VERSION}))
 
 
 def _seccomp(config: Config) -> Seccomp | None:

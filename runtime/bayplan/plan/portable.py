@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bayplan.model.runtime import Capabilities, Config, Seccomp, User
 
+VERSION = "1.0.2"  # of the specification; crun 1.8 takes none but 1.0, and what it does not know of a later one is not said here
+
 
 def portable(
     config: Config,
