@@ -106,6 +106,8 @@ def _end(found: Record) -> None:
     own = cgroup.find(found) if found.cgroup else None
     if own:
         cgroups.kill(own)
+    if not found.pid:  # it was cut off before there was a process
+        return
     try:
         pids.kill(found.handle, KILL)
     except NotFound:

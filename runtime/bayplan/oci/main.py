@@ -36,6 +36,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         read = split(argv, GLOBAL, interspersed=False)
         given = {name: values[-1] for name, values in read.values.items()}
+        if given.get("log-format", "text") not in ("text", "json"):
+            raise Invalid(f"--log-format {given['log-format']}: it is text or json")
         if not read.arguments or given.keys() & {"help", "version"}:
             return _describe(given, read.arguments)
         command = _find(read.arguments[0])

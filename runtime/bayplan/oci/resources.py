@@ -53,7 +53,8 @@ def _without_zeros(document: Any) -> Any:
     """Engines send zero for what is not to change, and runc's update does not tell the two apart either."""
     if not isinstance(document, dict):
         return document
-    return {name: _without_zeros(value) for name, value in document.items() if value != 0 or value is False or name in _ZERO_IS_MEANT}
+    said = {name: _without_zeros(value) for name, value in document.items() if value != 0 or value is False or name in _ZERO_IS_MEANT}
+    return {name: value for name, value in said.items() if value != {}}
 
 
 def _from_options(call: Invocation) -> Resources:
