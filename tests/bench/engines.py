@@ -110,22 +110,46 @@ def podman(directory: Path) -> Engine | None:
     return engine._replace(version=f"{version} with {runtime}")
 
 
-def crun(directory: Path, rootfs: Path) -> Engine | None:
-    """A bare OCI runtime with a bundle that is ready: no image, no store, no network set up."""
-    if not installed("crun") or not crun_works():
-        return None
+def oci_runtimes(directory: Path, rootfs: Path, own: Engine) -> list[Engine]:
+    """Bare OCI runtimes, ours first, with one bundle that is ready: no image, no store, no network set up."""
     directory.mkdir(parents=True)
-    subprocess.run(["crun", "spec"], cwd=directory, check=True, env=ENVIRONMENT)
+    launcher = f"{own.argv[0]}-oci"
+    subprocess.run([launcher, "spec"], cwd=directory, check=True, env=ENVIRONMENT)
     document = json.loads((directory / "config.json").read_text())
     document["process"]["terminal"] = False
     document["process"]["args"] = ["/bin/true"]
     document["root"] = {"path": str(rootfs), "readonly": True}
-    document["linux"]["cgroupsPath"] = f"/{CGROUP}/crun"
+    document["linux"]["cgroupsPath"] = f"/{CGROUP}/oci"
+    document["linux"]["namespaces"] = [each for each in document["linux"]["namespaces"] if each["type"] != "cgroup"]
+    document["linux"]["seccomp"] = published_seccomp()
     (directory / "config.json").write_text(json.dumps(document))
-    version = subprocess.run(["crun", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
-    return Engine(
-        "crun, bundle ready", version, ("crun", "--root", f"{directory}/state", "run", "--bundle", str(directory), "bench"), ENVIRONMENT
-    )
+    found = [
+        ("bayplan-oci", launcher),
+        *((name, name) for name in ("runc", "crun") if installed(name) and (name == "runc" or crun_works())),
+    ]
+    return [_oci_runtime(name, program, directory) for name, program in found]
+
+
+def _oci_runtime(name: str, program: str, directory: Path) -> Engine:
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()
+    argv = (program, "--root", f"{directory}/{name}", "run", "--bundle", str(directory), "bench")
+    return Engine(f"{name}, bundle ready", said[2], argv, ENVIRONMENT)
+
+
+def published_seccomp() -> dict[str, object]:
+    """A filter such as engines give every container: the profile that containers-common publishes, for a process without capabilities."""
+    place = Path("/usr/share/containers/seccomp.json")
+    if not place.exists():
+        return {"defaultAction": "SCMP_ACT_ALLOW"}
+    document = json.loads(place.read_text())
+    rules = [each for each in document["syscalls"] if not (each.get("includes") or {})]
+    members = ("names", "action", "errnoRet", "args")
+    return {
+        "defaultAction": document["defaultAction"],
+        "defaultErrnoRet": document["defaultErrnoRet"],
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [{name: rule[name] for name in members if rule.get(name) is not None} for rule in rules],
+    }
 
 
 def installed(*programs: str) -> bool:

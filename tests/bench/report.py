@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import engines
 import measure
+import scale
 
 _MIB = 1 << 20
 
@@ -28,12 +29,16 @@ def starts(results: Mapping[str, measure.Result], *, versions: Sequence[engines.
         rows.append((name, f"{result.median * 1e3:.0f} ms", f"{min(result.seconds) * 1e3:.0f} ms", f"{result.median / own.median:.2f}"))
     bars = [verdict(results[name].median / results["bayplan"].median, 5, least=True, what=f"{name} takes, of bayplan's time,")
             for name in ("docker", "podman") if name in results]  # fmt: skip
+    if {"runc, bundle ready", "bayplan-oci, bundle ready"} <= results.keys():
+        ours, theirs = (results[f"{name}, bundle ready"].median for name in ("bayplan-oci", "runc"))
+        bars.append(verdict(ours / theirs, 2, least=False, what="bayplan-oci takes, of runc's time,"))
     told = [f"- {each.name}: {each.version}" for each in versions]
     return Section(
         "Starting a container",
         (
             "`run --rm IMAGE /bin/true`, from the command's start to its end; on the default bridge network unless it says otherwise.",
-            "The image is busybox-static. crun gets a bundle that is ready and sets no network up.",
+            "The image is busybox-static. The OCI runtimes get a bundle that is ready, with the filter that",
+            "Podman gives, and set no network up.",
             "",
             *table(("", "median", "fastest", "of bayplan's"), rows),
             "",
@@ -77,6 +82,22 @@ def memory(shares: Sequence[int], others: Sequence[str]) -> Section:
             verdict(worst, 4, least=False, what="the largest monitor has, in MiB,"),
             verdict(len(others), 0, least=False, what="other processes that stay:"),
             *(f"- {other}" for other in others),
+        ),
+    )
+
+
+def many(found: scale.Scale, shares: Sequence[int]) -> Section:
+    listing = statistics.median(found.listings) * 1e3
+    each = sum(shares) / len(shares) / _MIB
+    return Section(
+        "Many containers",
+        (
+            f"{len(found.starts)} containers on the default network, started one after the other: the median of the first {scale.GROUP}",
+            f"starts is {found.first * 1e3:.0f} ms, of the last {scale.GROUP} {found.last * 1e3:.0f} ms. `ps` of all takes {listing:.0f} ms.",
+            "",
+            verdict(found.last / found.first, 1.2, least=False, what="the last start takes, of the first's time,"),
+            verdict(listing, 150, least=False, what="`ps` takes, in ms,"),
+            verdict(each, 4, least=False, what="all that stays in memory is, in MiB for each container,"),
         ),
     )
 

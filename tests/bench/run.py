@@ -1,9 +1,9 @@
 """All measurements that docs/benchmarks.md shows, side by side in one run: `make bench`.
 
-    python tests/bench/run.py [--rounds N] [--output FILE] [start] [pull] [monitors] [converge]
+    python tests/bench/run.py [--rounds N] [--output FILE] [start] [pull] [monitors] [scale] [converge]
 
 Takes root. It happens in network, mount and process namespaces of its own, so that servers, bridges, rules and mounts end with it;
-what lies on disk is in one temporary directory. Docker, Podman and crun are compared where Debian's packages of them are installed.
+what lies on disk is in one temporary directory. Docker, Podman, runc and crun are compared where Debian's packages of them are installed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 sys.path[:0] = [str(PROJECT / "runtime"), str(PROJECT / "tests" / "hosts")]
 INSIDE = "BAYPLAN_BENCH_INSIDE"
-PARTS = ("start", "pull", "monitors", "converge")
+PARTS = ("start", "pull", "monitors", "scale", "converge")
+CONTAINERS = 500
 MONITORS = 50
 REGISTRY = "127.0.0.1:5000"
 
@@ -33,6 +34,7 @@ import engines  # noqa: E402
 import images  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
+import scale  # noqa: E402
 from engines import Engine  # noqa: E402
 from measure import Command  # noqa: E402
 
@@ -101,13 +103,12 @@ def start(directory: Path, rounds: int) -> list[report.Section]:
         engines.load(there, rootfs)
         commands = {each.name: Command(each.run(*each.network), each.environment) for each in there}
         commands |= {f"{each.name}, no network": Command(each.run("--network", "none", *each.network), each.environment) for each in there}
-        bare = engines.crun(directory / "crun", directory / "rootfs")
-        if bare:
-            commands[bare.name] = Command(bare.argv, bare.environment)
+        bare = engines.oci_runtimes(directory / "oci", directory / "rootfs", there[0])
+        commands |= {each.name: Command(each.argv, each.environment) for each in bare}
         interpreter = Path(there[0].argv[0]).read_text().splitlines()[0][2:].split()[0]
         commands["python3 -I -S -c pass"] = Command((interpreter, "-I", "-S", "-c", "pass"), engines.ENVIRONMENT)
         results = measure.interleaved(commands, rounds=rounds)
-    return [report.starts(results, versions=[*there, *([bare] if bare else [])])]
+    return [report.starts(results, versions=[*there, *bare])]
 
 
 def make_rootfs(directory: Path) -> Path:
@@ -166,6 +167,16 @@ def monitors(directory: Path, rounds: int) -> list[report.Section]:
     return [report.memory(shares, others)]
 
 
+def many(directory: Path, rounds: int) -> list[report.Section]:
+    """Whether the last of many containers starts as the first, and what listing and keeping them costs."""
+    engine = engines.bayplan(directory / "many")
+    engine.do("import", str(make_rootfs(directory / "smallest")), engines.IMAGE)
+    found = scale.measure(engine, CONTAINERS)
+    shares, _ = resident(directory / "many")
+    scale.remove(engine, ["warm", *(f"c{number}" for number in range(CONTAINERS))])
+    return [report.many(found, shares)]
+
+
 def resident(root: Path) -> tuple[list[int], list[str]]:
     """The monitors' proportional shares in bytes, and the command lines of whatever else of a state runs."""
     shares, others = [], []
@@ -191,6 +202,7 @@ MEASURED: Mapping[str, Callable[[Path, int], list[report.Section]]] = {
     "start": start,
     "pull": pull,
     "monitors": monitors,
+    "scale": many,
     "converge": converges,
 }
 
