@@ -68,9 +68,9 @@ def create(
     from bayplan.engine import endpoints  # who only looks at containers needs nothing of the kernel's
 
     if spec.runtime:
-        from bayplan.engine import runtimes  # for those who name one
+        from bayplan.engine import runtime_calls  # for those who name one
 
-        runtimes.find(spec.runtime)
+        runtime_calls.find(spec.runtime)
     state.root.create()
     with locks.content(state.root.path, exclusive=False):  # no sweep takes the image before the record names it
         image = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, auth=auth)

@@ -7,7 +7,6 @@ from bayplan.engine.observe import observe
 from bayplan.engine.state import open_state
 from bayplan.errors import Invalid, explain
 from bayplan.model.compose import parse_declaration
-from bayplan.model.declaration import Declaration
 from bayplan.model.result import Request, Response, Step
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.converge import Planned, plan
@@ -16,6 +15,7 @@ from bayplan.store import locks
 if TYPE_CHECKING:
     from bayplan.engine.apply import Applying
     from bayplan.engine.observe import Auth
+    from bayplan.model.declaration import Declaration
 
 
 def converge(request: Request) -> Response:
@@ -45,10 +45,10 @@ def _find_runtimes(want: Declaration) -> None:
     """Before anything is made: a runtime that the host lacks is an error, in check mode, too."""
     named = {each.spec.runtime for each in want.containers if each.state != "absent"} - {""}
     if named:
-        from bayplan.engine import runtimes  # for those who name one
+        from bayplan.engine import runtime_calls  # for those who name one
 
         for name in sorted(named):
-            runtimes.find(name)
+            runtime_calls.find(name)
 
 
 def _auth(request: Request) -> Auth | None:

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import _socket
 import os
-import time
 
 from bayplan.engine import cgroup
+from bayplan.engine import runtime_calls as calls
 from bayplan.engine.containers import Record
 from bayplan.engine.endpoints import Held
+from bayplan.engine.runtime_calls import Runtime
 from bayplan.engine.state import State
-from bayplan.errors import BayplanError, Unavailable
+from bayplan.errors import Unavailable
 from bayplan.kernel import capabilities, cgroups, linux, process, rootfs, users, wire
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.kernel.pids import open_pidfd
-from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 from bayplan.kernel.rootfs import Overlay, Plain
 from bayplan.kernel.sandbox import Started
 from bayplan.model import jsontext
@@ -37,7 +37,6 @@ from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan.portable import VERSION, portable
 from bayplan.store import status
 from bayplan.store.trees import remove_tree
-from bayplan.supervise.launch import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +44,9 @@ if TYPE_CHECKING:
 
 Stdio: TypeAlias = "tuple[int, int, int] | None"
 
-_STATE, _LOG, _PID, _CONSOLE = "runtime", "runtime.log", "runtime.pid", "runtime.console"
+_PID, _CONSOLE = "runtime.pid", "runtime.console"
 _DELETE_SECONDS = 10.0
 _NAMESPACES = {"mount": "mnt", "network": "net"}
-_LONGEST = 2000  # characters of a runtime's message that are shown
 
 
 class Running(NamedTuple):
@@ -67,30 +65,6 @@ class _Console(NamedTuple):
     path: str
 
 
-class _Runtime(NamedTuple):
-    """One container's: `name` as declared, `directory` the container's own."""
-
-    name: str
-    program: str
-    id: str
-    directory: str
-
-    def argv(self, verb: str, *arguments: str) -> list[str]:
-        """A whole command line; `arguments` end with what follows the container's id, if anything."""
-        place = f"{self.directory}/{_STATE}"
-        return [self.program, "--root", place, "--log", f"{self.directory}/{_LOG}", "--log-format", "json", verb, *arguments, self.id]
-
-
-def find(name: str) -> str:
-    """The program of the runtime `name`: of a fixed list of directories, or by its absolute path. Unavailable where there is none."""
-    directories = ENVIRONMENT["PATH"].split(":")
-    for path in [name] if name.startswith("/") else [f"{directory}/{name}" for directory in directories]:
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    where = "there is no such program" if name.startswith("/") else f"it is not in {ENVIRONMENT['PATH']}"
-    raise Unavailable(f"looking for the runtime {name}: {where}; install it, or leave the runtime out to use bayplan's own")
-
-
 def start(
     state: State,
     record: Record,
@@ -107,7 +81,7 @@ def start(
     no process of it is left; its records are, for `remove`.
     """
     directory = state.root.container(record.id)
-    runtime = _Runtime(record.spec.runtime, find(record.spec.runtime), record.id, directory)
+    runtime = Runtime(record.spec.runtime, calls.find(record.spec.runtime), record.id, directory)
     remove(state, record)  # what its last life has left
     own = cgroup.create(state, record.id, config.linux.resources._replace(devices=()))
     config = config._replace(linux=config.linux._replace(cgroups_path=_place(own, config)))
@@ -117,13 +91,13 @@ def start(
         terminal = _receive_terminal(runtime, console) if console else -1
         pidfd = open_pidfd(pid)
         held = connect(pid)
-        starting = _spawn(runtime.argv("start"))
+        starting = calls.spawn(runtime.argv("start"))
         if meanwhile:
             meanwhile()
-        _expect(runtime, config, starting, "start")
+        calls.expect(runtime, starting, "start", program=config.process.args[0])
         return Running(own, Started(pid, pidfd, terminal), held)
     except BaseException:
-        _kill_children()
+        calls.kill_children()
         raise
     finally:
         if console:
@@ -135,17 +109,17 @@ def remove(state: State, record: Record) -> None:
     """Have the runtime forget the container, and kill what is left of it. Never raises for what is gone, and for a runtime that fails
     or has been uninstalled neither: the cgroup is ours to remove, and so are the records."""
     directory = state.root.container(record.id)
-    place = f"{directory}/{_STATE}"
+    place = f"{directory}/{calls.STATE}"
     try:
         if os.path.isdir(f"{place}/{record.id}"):
-            runtime = _Runtime(record.spec.runtime, find(record.spec.runtime), record.id, directory)
-            _wait(_spawn(runtime.argv("delete", "--force")), _DELETE_SECONDS)
+            runtime = Runtime(record.spec.runtime, calls.find(record.spec.runtime), record.id, directory)
+            calls.wait(calls.spawn(runtime.argv("delete", "--force")), _DELETE_SECONDS)
     except Unavailable:
         pass
     cgroup.remove_beside(state, record.id)
     if os.path.isdir(place):
         remove_tree(place, scratch=directory)
-    for name in (_LOG, _PID, _CONSOLE):
+    for name in (calls.LOG, _PID, _CONSOLE):
         try:
             os.unlink(f"{directory}/{name}")
         except FileNotFoundError:
@@ -157,10 +131,7 @@ def _place(own: Cgroup, config: Config) -> str:
     return own.directories[0][1][len(cgroups.ROOT) :] if own.version == 2 else config.linux.cgroups_path
 
 
-# The runtime's processes
-
-
-def _create(runtime: _Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None) -> int:
+def _create(runtime: Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None) -> int:
     """The pid of the first process, our child, which waits for `start`."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
     child = os.fork()
@@ -173,14 +144,14 @@ def _create(runtime: _Runtime, config: Config, root: Overlay | Plain, stdio: Std
     if trouble:
         os.waitpid(child, 0)
         raise wire.decode_error(trouble)
-    _expect(runtime, config, child, "create")
+    calls.expect(runtime, child, "create", program=config.process.args[0])
     pid = _read_pid(runtime)
     _verify(runtime, config, pid)
     return pid
 
 
 def _become_creator(
-    runtime: _Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None, trouble: _socket.socket
+    runtime: Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None, trouble: _socket.socket
 ) -> NoReturn:
     """The child's whole life: make the bundle, and become the runtime in it. It dies with the builder."""
     try:
@@ -191,19 +162,14 @@ def _become_creator(
         arguments = ["--bundle", runtime.directory, "--pid-file", f"{runtime.directory}/{_PID}"]
         if console:
             arguments += ["--console-socket", console.path]
-        _execute(runtime.argv("create", *arguments), stdio or _nothing())
+        calls.execute(runtime.argv("create", *arguments), stdio or calls.nothing())
     except BaseException as error:
         wire.send_error(trouble, error)
     finally:
         os._exit(127)
 
 
-def _nothing() -> tuple[int, int, int]:
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    return null, null, null
-
-
-def _write_bundle(runtime: _Runtime, config: Config, root: Overlay | Plain) -> None:
+def _write_bundle(runtime: Runtime, config: Config, root: Overlay | Plain) -> None:
     """Mount the root file system in a namespace of this process's own, and write config.json: what it says of users and HOME is what
     the files in there say."""
     with rootfs.Step("making a mount namespace for the runtime"):
@@ -237,103 +203,10 @@ def _seccomp(config: Config) -> Seccomp | None:
     return default_profile(config.process.capabilities.effective, machine=os.uname().machine)
 
 
-def _spawn(argv: list[str]) -> int:
-    """Another call of the runtime, with nothing on its streams: it has a log for what it says."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
-        linux.reset_signals()
-        _execute(argv, _nothing())
-    finally:
-        os._exit(127)
-
-
-def _execute(argv: list[str], stdio: tuple[int, int, int]) -> None:
-    """Returns only by raising. No other descriptor of ours goes along: a runtime might hand it on to the container."""
-    for number, fd in enumerate(stdio):
-        os.dup2(fd, number)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            try:
-                os.set_inheritable(int(name), False)
-            except OSError:  # the listing's own
-                continue
-    os.execve(argv[0], argv, ENVIRONMENT)
-
-
-def _expect(runtime: _Runtime, config: Config, pid: int, verb: str) -> None:
-    """Wait for a call of the runtime, and raise what it says where it fails."""
-    ended = _wait(pid, None)
-    if ended:
-        raise _as_error(runtime, config, verb, ended)
-
-
-def _wait(pid: int, seconds: float | None) -> int:
-    """The wait status of our child; one that takes longer than `seconds` is killed."""
-    if seconds is None:
-        return os.waitpid(pid, 0)[1]
-    deadline = time.monotonic() + seconds
-    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-        if time.monotonic() > deadline:
-            os.kill(pid, 9)
-            return os.waitpid(pid, 0)[1]
-        time.sleep(0.005)
-    return ended[1]
-
-
-def _as_error(runtime: _Runtime, config: Config, verb: str, ended: int) -> BayplanError:
-    """What the runtime has said last, as the kind of error that it is: there are no numbers for these, only words."""
-    if os.WIFSIGNALED(ended):
-        return Unavailable(f"{runtime.name} {verb}: it was killed by signal {os.WTERMSIG(ended)}")
-    said = _last_words(runtime) or f"exit status {os.WEXITSTATUS(ended)}, and not a word why"
-    message, program = f"{runtime.name} {verb}: {said}", config.process.args[0] if config.process.args else ""
-    words = said.lower()
-    if program and program.lower() in words and "exec" in words:
-        if "no such file" in words or "not found" in words:
-            return ProgramNotFound(message)
-        if "permission denied" in words or "exec format" in words or "is a directory" in words:
-            return ProgramRefused(message)
-    return Unavailable(message)
-
-
-def _last_words(runtime: _Runtime) -> str:
-    """The last error of the log, whose lines are objects with `level` and `msg`."""
-    try:
-        with open(f"{runtime.directory}/{_LOG}", encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return ""
-    for line in reversed(lines):
-        try:
-            entry = jsontext.loads(line.encode())
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal", "panic"):
-            return str(entry.get("msg", "")).strip()[:_LONGEST]
-    return lines[-1].strip()[:_LONGEST] if lines else ""
-
-
-def _kill_children() -> None:
-    """All that this process has: what a runtime that was killed leaves behind is its subreaper's. The first may have children."""
-    while True:
-        try:
-            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-                children = [int(word) for word in file.read().split()]
-        except FileNotFoundError:  # a kernel without checkpoints: what is in the cgroup is killed all the same
-            return
-        if not children:
-            return
-        for pid in children:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-
-
 # What it has made
 
 
-def _read_pid(runtime: _Runtime) -> int:
+def _read_pid(runtime: Runtime) -> int:
     try:
         with open(f"{runtime.directory}/{_PID}", encoding="ascii") as file:
             return int(file.read())
@@ -341,7 +214,7 @@ def _read_pid(runtime: _Runtime) -> int:
         raise Unavailable(f"{runtime.name} create: it has ended well, and not written the pid of the first process") from error
 
 
-def _verify(runtime: _Runtime, config: Config, pid: int) -> None:
+def _verify(runtime: Runtime, config: Config, pid: int) -> None:
     """That `pid` is our child, and has the namespaces that it was to have: to connect, or to run something in, those of a process that
     only stands for a container, such as a virtual machine's, would do that to the host."""
     with open(f"/proc/{pid}/stat", "rb") as file:
@@ -368,7 +241,7 @@ def _listen(directory: str) -> _Console:
     return _Console(listener, parent, path)
 
 
-def _receive_terminal(runtime: _Runtime, console: _Console) -> int:
+def _receive_terminal(runtime: Runtime, console: _Console) -> int:
     """The terminal's master, which the runtime has sent before it ended."""
     console.listener.setblocking(False)
     try:

@@ -181,7 +181,9 @@ def build(
         if record.spec.runtime:
             from bayplan.engine import runtimes  # for those who name one
 
-            connect = lambda pid: _connected(state, record, pid)  # noqa: E731
+            def connect(pid: int) -> endpoints.Held:
+                return _connected(state, record, pid)
+
             own, ready, held = runtimes.start(state, record, oci, rootfs, stdio=stdio.inside, connect=connect, meanwhile=meanwhile)
             started = _note(directory, ready.pid, restarts)
         else:
