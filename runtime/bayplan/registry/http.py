@@ -241,6 +241,8 @@ def tls_context(location: str, directories: tuple[str, ...], *, verified: bool =
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # From Python 3.13 on, an authority's certificate must say more of itself than other clients, and older Pythons, ask for.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     for directory in directories:
         for name in _names(f"{directory}/{location}"):
             path = f"{directory}/{location}/{name}"
