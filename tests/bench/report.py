@@ -93,7 +93,8 @@ def many(found: scale.Scale, shares: Sequence[int]) -> Section:
         "Many containers",
         (
             f"{len(found.starts)} containers on the default network, started one after the other: the median of the first {scale.GROUP}",
-            f"starts is {found.first * 1e3:.0f} ms, of the last {scale.GROUP} {found.last * 1e3:.0f} ms. `ps` of all takes {listing:.0f} ms.",
+            f"starts is {found.first * 1e3:.0f} ms, of the last {scale.GROUP} {found.last * 1e3:.0f} ms.",
+            f"`ps` of all takes {listing:.0f} ms.",
             "",
             verdict(found.last / found.first, 1.2, least=False, what="the last start takes, of the first's time,"),
             verdict(listing, 150, least=False, what="`ps` takes, in ms,"),
