@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _DEFAULT = "bayplan-oci"
+_SIGKILL = 9
 _SYSTEMDS = "name=systemd"  # its own hierarchy of version 1, by which it knows what is in a scope
 
 
@@ -119,6 +120,7 @@ def _wait(end: int, ours: int) -> None:
 def let_go(held: tuple[int, int]) -> None:
     pid, ours = held
     if pid:
+        os.kill(pid, _SIGKILL)  # the end of its file would wait for the container's first process, which has inherited the pipe
         os.close(ours)
         os.waitpid(pid, 0)
 
