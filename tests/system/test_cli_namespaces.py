@@ -53,16 +53,25 @@ def test_a_namespace_of_the_hosts_is_shared_alone(host: Lab, kind: str) -> None:
     assert [each for each in KINDS if own[each] == theirs[each]] == [kind], "that one, and no other"
 
 
-@pytest.mark.parametrize("kind", ["pid", "ipc", "net"])
+@pytest.mark.parametrize("kind", ["pid", "ipc", "net", "uts"])
 def test_a_namespace_of_another_container_is_shared_alone(host: Lab, kind: str) -> None:
     own, theirs = inside(host, OPTIONS[kind], "container:other"), other(host)
     assert [each for each in KINDS if own[each] == theirs[each]] == [kind], "that one, and no other"
 
 
-@pytest.mark.parametrize("option", ["--uts", "--cgroupns"])
-def test_what_docker_does_not_share_between_containers_is_refused(host: Lab, option: str) -> None:
-    done = host.run("run", "--rm", option, "container:other", IMAGE, "true")
+def test_a_cgroup_namespace_of_another_container_is_refused(host: Lab) -> None:
+    done = host.run("run", "--rm", "--cgroupns", "container:other", IMAGE, "true")
     assert done.returncode == 125 and "one of host, private was expected" in done.stderr, "the words that there are"
+
+
+def test_a_shared_host_name_is_the_other_containers_and_cannot_be_given(host: Lab) -> None:
+    name = host.ok("exec", "other", "hostname")
+    assert host.ok("run", "--rm", "--uts", "container:other", IMAGE, "hostname") == name, "it is seen"
+    for option in (("--hostname", "mine"), ("--domainname", "mine.test")):
+        done = host.run("run", "--rm", "--uts", "container:other", *option, IMAGE, "true")
+        assert done.returncode == 125 and "cannot be set with uts: container:other" in done.stderr, "it belongs to the other one"
+    done = host.run("run", "--rm", "--uts", "container:nobody", IMAGE, "true")
+    assert done.returncode == 125 and "nobody" in done.stderr, "one that is not there is named"
 
 
 def test_a_container_beside_another_sees_its_processes_and_can_signal_them(host: Lab) -> None:
