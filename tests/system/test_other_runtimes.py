@@ -197,6 +197,14 @@ def test_the_default_filter_is_written_out_for_it(host: RuntimeLab) -> None:
     assert "Seccomp:\t0" in free, "none where none is wanted"
 
 
+@pytest.mark.parametrize("options", [(), ("--read-only",)])
+def test_the_strict_profile_is_kept(host: RuntimeLab, options: tuple[str, ...]) -> None:
+    seen = host.ok("run", "--rm", "--profile", "strict", *options, IMAGE, "cat", "/proc/mounts", "/proc/self/status")
+    flags = re.findall(r"^overlay / overlay (\S+)", seen, re.MULTILINE)[-1].split(",")
+    assert "nosuid" in flags and ("ro" if options else "rw") in flags, "nobody gets rights from the root file system"
+    assert "NoNewPrivs:\t1" in seen, "nor otherwise"
+
+
 def test_limits_are_set_and_can_be_changed_while_it_runs(host: RuntimeLab, box: str) -> None:
     host.ok("run", "-d", "--name", box, "--memory", "64m", "--pids-limit", "30", IMAGE, "sleep", "1000")
     directory = own_cgroup(host.pid(box), "memory")
@@ -325,6 +333,25 @@ def test_namespaces_of_another_container_are_joined(host: RuntimeLab, box: str) 
     joined = {kind: os.readlink(f"/proc/{host.pid(box)}/ns/{kind}") for kind in ("net", "pid", "ipc", "uts")}
     assert {kind: inside[kind] for kind in joined} == joined, "all four"
     assert seen.startswith("shared\n") and "sleep 1000" in seen, "its name and its processes"
+
+
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/unified/cgroup.procs").exists(), reason="needs version 2's tree beside version 1")
+def test_on_version_2_it_is_in_the_cgroup_that_is_ours_to_find(host: RuntimeLab, box: str) -> None:
+    if host.runtime == "crun":
+        pytest.skip("crun's device filter needs CAP_SYS_RESOURCE, or a limit of locked memory that was raised before")
+    before = host.before
+    there = 'mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup && exec "$@"'
+    host.before = (shutil.which("unshare") or "unshare", "--mount", "--propagation", "private", "sh", "-c", there, "sh")
+    try:
+        host.ok("run", "-d", "--name", box, IMAGE, "sleep", "1000")
+        own = f"/bayplan-{host.state_id()}/{host.container(box).name}/container"
+        assert f"0::{own}\n" in Path(f"/proc/{host.pid(box)}/cgroup").read_text(), "the leaf for processes"
+        host.ok("pause", box)
+        assert host.status(box) == "paused", "as one of ours"
+        host.ok("rm", "-f", box)
+        assert not Path(f"/sys/fs/cgroup/unified{own}").parent.exists(), "nothing of it is left"
+    finally:
+        host.before = before
 
 
 # What goes wrong

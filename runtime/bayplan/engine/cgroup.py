@@ -90,9 +90,14 @@ def remove_all(state: State) -> None:
     _remove_beside(f"bayplan-{state.id}")
 
 
-def remove_beside(state: State, container_id: str) -> None:
-    """What another runtime has made for the container in the tree of version 2 beside version 1."""
-    _remove_beside(f"bayplan-{state.id}/{container_id}")
+def remove_rest(state: State, container_id: str) -> None:
+    """What another runtime leaves of a container's cgroup when it has removed it: on version 2 its parent, which has our own leaves,
+    and what it has made in the tree of version 2 beside version 1."""
+    host = cgroups.observe_host()
+    if host.version == 2:
+        cgroups.remove(Cgroup(2, (("", f"{host.mounts[0][1]}/{_name(host, state, container_id)}/container"),)))
+    else:
+        _remove_beside(f"bayplan-{state.id}/{container_id}")
 
 
 def _remove_beside(name: str) -> None:

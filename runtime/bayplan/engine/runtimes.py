@@ -90,6 +90,8 @@ def start(
         pid = _create(runtime, config, root, stdio, console)
         terminal = _receive_terminal(runtime, console) if console else -1
         pidfd = open_pidfd(pid)
+        if root.nosuid:
+            _make_nosuid(pid, readonly=config.root.readonly)
         held = connect(pid)
         starting = calls.spawn(runtime.argv("start"))
         if meanwhile:
@@ -116,7 +118,7 @@ def remove(state: State, record: Record) -> None:
             calls.wait(calls.spawn(runtime.argv("delete", "--force")), _DELETE_SECONDS)
     except Unavailable:
         pass
-    cgroup.remove_beside(state, record.id)
+    cgroup.remove_rest(state, record.id)
     if os.path.isdir(place):
         remove_tree(place, scratch=directory)
     for name in (calls.LOG, _PID, _CONSOLE):
@@ -177,9 +179,6 @@ def _write_bundle(runtime: Runtime, config: Config, root: Overlay | Plain) -> No
     place = root.upper if isinstance(root, Overlay) else root.path
     top = rootfs.mount_rootfs(root)
     os.chdir("/")
-    if root.nosuid:
-        with rootfs.Step("mounting the root file system nosuid"):
-            linux.mount("", place, "", linux.MS_REMOUNT | linux.MS_BIND | linux.MS_NOSUID)
     identity = users.identify(top, config.process.user)
     os.close(top)
     available = capabilities.available_capabilities()
@@ -226,6 +225,25 @@ def _verify(runtime: Runtime, config: Config, pid: int) -> None:
         own, its = os.stat(f"/proc/self/ns/{name}"), os.stat(f"/proc/{pid}/ns/{name}")
         if not wanted.path and (own.st_dev, own.st_ino) == (its.st_dev, its.st_ino):
             raise Unavailable(f"{runtime.name} create: process {pid} has no {wanted.type} namespace of its own; use another runtime")
+
+
+def _make_nosuid(pid: int, *, readonly: bool) -> None:
+    """The root file system of process `pid`. Only now: runc makes a root read-only without the flags that it had."""
+    mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            linux.setns(mounts, linux.CLONE_NEWNS)
+            flags = linux.MS_NOSUID | (linux.MS_RDONLY if readonly else 0)
+            linux.mount("", "/", "", linux.MS_REMOUNT | linux.MS_BIND | flags)
+            os._exit(0)
+        except OSError as error:
+            os._exit(min(error.errno or 1, 255))
+        finally:
+            os._exit(1)
+    os.close(mounts)
+    if ended := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise Unavailable(f"mounting the container's root file system nosuid: {os.strerror(abs(ended))}")
 
 
 # The terminal
