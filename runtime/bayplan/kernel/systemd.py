@@ -94,7 +94,8 @@ def _arguments(scope: _Scope) -> bytes:
         ("Slice", "s", _string(scope.slice)),
         ("PIDs", "au", struct.pack("<II", 4, scope.pid)),
         ("Delegate", "b", struct.pack("<I", 1)),
-        *((("Before", "as", _strings(scope.before)),) if scope.before else ()),
+        # without a unit that stops it before, it is the engine's: at a shutdown systemd leaves it to that, as with runc
+        ("Before", "as", _strings(scope.before)) if scope.before else ("DefaultDependencies", "b", struct.pack("<I", 0)),
         ("CollectMode", "s", _string("inactive-or-failed")),
         ("TasksMax", "t", struct.pack("<Q", _UNLIMITED)),
     )

@@ -1,11 +1,14 @@
 """Where a container's cgroup is: `linux.cgroupsPath`, as the two managers read it.
 
 cgroupfs takes a path beneath each hierarchy's root; systemd SLICE:PREFIX:NAME, for the scope PREFIX-NAME.scope in SLICE.
+A scope is delegated, which is what is beneath its cgroup, and not that itself (https://systemd.io/CGROUP_DELEGATION/): there a
+`systemctl daemon-reload` takes away all limits that no property of the unit says. So the container is in a cgroup beneath it.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from bayplan.errors import Conflict, Invalid, NotFound, Unavailable
 from bayplan.kernel import cgroups, freezer
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _DEFAULT = "bayplan-oci"
+_LEAF = "container"
 _SIGKILL = 9
 _SYSTEMDS = "name=systemd"  # its own hierarchy of version 1, by which it knows what is in a scope
 
@@ -42,7 +46,7 @@ def _unit_path(given: str) -> str:
     if name.endswith(".slice"):
         raise Invalid(f"linux.cgroupsPath: {name!r} is a slice, and a container is a scope; leave .slice out")
     unit = f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
-    return f"{_slice_path(slice_name or 'system.slice')}{unit}"
+    return f"{_slice_path(slice_name or 'system.slice')}{unit}/{_LEAF}"
 
 
 def _slice_path(name: str) -> str:
@@ -80,6 +84,10 @@ def remove(found: Record) -> None:
     there = find(found)
     if there:
         cgroups.remove(there, leaf="")
+    if there and found.systemd and there.version == 1:  # of which systemd knows not every hierarchy
+        for directory in cgroups.directories(there):
+            with suppress(OSError):
+                os.rmdir(os.path.dirname(directory))
 
 
 def hold(made: Record) -> tuple[int, int]:
@@ -92,7 +100,7 @@ def hold(made: Record) -> tuple[int, int]:
         return 0, -1
     from bayplan.kernel import systemd
 
-    *slices, unit = made.cgroup.split("/")
+    *slices, unit, _ = made.cgroup.split("/")
     end, ours = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -100,10 +108,20 @@ def hold(made: Record) -> tuple[int, int]:
     os.close(end)
     try:
         systemd.make_scope(unit, pid=pid, slice_name=slices[-1] if slices else "-.slice", description=f"container {made.id}")
+        _move_down(made, pid)
     except BaseException:
         let_go((pid, ours))
         raise
     return pid, ours
+
+
+def _move_down(made: Record, pid: int) -> None:
+    """On version 2 a cgroup with processes in it hands no controllers on, or becomes one for threads (cgroups(7))."""
+    host = cgroups.observe_host()
+    if host.version == 2:
+        directory = f"{host.mounts[0][1]}/{made.cgroup}"
+        os.mkdir(directory)
+        cgroups.join(Cgroup(2, (("", directory),)), pid)
 
 
 def _wait(end: int, ours: int) -> None:
