@@ -407,6 +407,25 @@ def sleepers() -> list[str]:
     return found
 
 
+def test_what_a_crash_has_left_does_not_keep_it_from_starting(host: RuntimeLab, box: str) -> None:
+    host.ok("run", "--name", box, IMAGE, "true")
+    left = host.container(box) / "runtime" / host.container(box).name
+    left.mkdir(parents=True)
+    for name in ("state.json", "status", "record.json", "exec.fifo"):
+        (left / name).write_text("{half of it")
+    host.ok("start", box)
+    assert host.ok("wait", box) == "0\n" and gone(host), "what a runtime was killed over is removed"
+
+
+def test_one_whose_monitor_was_killed_can_be_removed_and_started_anew(host: RuntimeLab, box: str) -> None:
+    for ending in (("stop", "-t", "0", box), ("rm", "-f", box)):
+        host.run("start", box) if host.ids() else host.ok("run", "-d", "--name", box, IMAGE, "sleep", "1000")
+        first = host.pid(box)
+        os.kill(int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1]), 9)
+        host.ok(*ending)
+        assert until(lambda: not is_alive(first)) and gone(host), f"nothing runs on after {ending[0]}"  # noqa: B023
+
+
 def is_alive(pid: int) -> bool:
     return read_start_time(pid) != 0
 

@@ -46,14 +46,22 @@ def find(name: str) -> str:
 
 def spawn(argv: list[str]) -> int:
     """Another call of the runtime, with nothing on its streams: it has a log for what it says."""
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     try:
-        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+        die_with(parent)
         linux.reset_signals()
         execute(argv, nothing())
     finally:
+        os._exit(127)
+
+
+def die_with(parent: int) -> None:
+    """Have this process, and what it executes, killed with its parent; it ends here where that has ended already."""
+    linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+    if os.getppid() != parent:
         os._exit(127)
 
 

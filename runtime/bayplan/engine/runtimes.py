@@ -113,7 +113,7 @@ def remove(state: State, record: Record) -> None:
     directory = state.root.container(record.id)
     place = f"{directory}/{calls.STATE}"
     try:
-        if os.path.isdir(f"{place}/{record.id}"):
+        if os.path.isdir(place) and os.listdir(place):
             runtime = Runtime(record.spec.runtime, calls.find(record.spec.runtime), record.id, directory)
             calls.wait(calls.spawn(runtime.argv("delete", "--force")), _DELETE_SECONDS)
     except Unavailable:
@@ -136,10 +136,11 @@ def _place(own: Cgroup, config: Config) -> str:
 def _create(runtime: Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None) -> int:
     """The pid of the first process, our child, which waits for `start`."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    builder = os.getpid()
     child = os.fork()
     if child == 0:
         ours.close()
-        _become_creator(runtime, config, root, stdio, console, theirs)
+        _become_creator(runtime, config, root, stdio, console, builder, theirs)
     theirs.close()
     trouble, _ = wire.receive(ours)
     ours.close()
@@ -153,11 +154,11 @@ def _create(runtime: Runtime, config: Config, root: Overlay | Plain, stdio: Stdi
 
 
 def _become_creator(
-    runtime: Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None, trouble: _socket.socket
+    runtime: Runtime, config: Config, root: Overlay | Plain, stdio: Stdio, console: _Console | None, builder: int, trouble: _socket.socket
 ) -> NoReturn:
     """The child's whole life: make the bundle, and become the runtime in it. It dies with the builder."""
     try:
-        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+        calls.die_with(builder)
         linux.reset_signals()
         os.umask(0o022)
         _write_bundle(runtime, config, root)

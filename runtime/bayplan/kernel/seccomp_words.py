@@ -7,6 +7,7 @@ of i386 reaches the families that socket(2) refuses; x32's calls end the process
 
 from __future__ import annotations
 
+from bayplan.errors import Invalid
 from bayplan.kernel.seccomp_table import ALLOWED, BY_CAPABILITY, numbers
 from bayplan.model.runtime import Seccomp, SyscallRule
 from bayplan.model.value import TYPE_CHECKING
@@ -28,8 +29,10 @@ _SPECIAL = ("personality", "socket", "socketcall", "clone", "clone3")
 def default_profile(capabilities: Iterable[str], *, machine: str) -> Seccomp:
     """The profile for a process with `capabilities` (CAP_... names) on `machine`, uname's x86_64 or aarch64.
 
-    A call that nobody knows is ENOSYS, so that libraries fall back; one that is refused is EPERM.
+    A call that nobody knows is ENOSYS, so that libraries fall back; one that is refused is EPERM. Invalid for another machine.
     """
+    if machine not in _MACHINES:
+        raise Invalid(f"seccomp filters are not known for {machine}")
     granted = frozenset(capabilities)
     known = {name for architecture in _MACHINES[machine] for name in numbers(architecture)}
     allowed = set(ALLOWED.split())
