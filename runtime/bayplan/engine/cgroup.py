@@ -55,9 +55,11 @@ def prepare(state: State, container_id: str) -> None:
     cgroups.prepare(cgroups.observe_host(), f"bayplan-{state.id}/{container_id}")
 
 
-def find(state: State, container_id: str) -> Cgroup | None:
+def find(state: State, container_id: str, *, beside: int = 0) -> Cgroup | None:
+    """Given its first process, where one beside it may be."""
     host = cgroups.observe_host()
-    return cgroups.find(host, _name(host, state, container_id))
+    found = cgroups.find(host, _name(host, state, container_id))
+    return cgroups.beside(found, beside) if found and beside else found
 
 
 def update(state: State, container_id: str, resources: Resources) -> None:

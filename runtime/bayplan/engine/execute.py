@@ -43,7 +43,8 @@ def enter(state: State, record: Record, wanted: Process, *, stdio: tuple[int, in
     if containers.run_of(state, record.id).status == "paused":
         raise Conflict(f"reaching into container {record.name}: it is paused; unpause it first")
     program = filters.of(state, bundle.seccomp(record.spec), wanted.capabilities)
-    created = sandbox.enter(started.pid, wanted, cgroup=cgroup.find(state, record.id), stdio=stdio, seccomp=program)
+    place = cgroup.find(state, record.id, beside=started.pid)
+    created = sandbox.enter(started.pid, wanted, cgroup=place, stdio=stdio, seccomp=program)
     try:  # it still runs: then no other process had its number when the namespaces were opened
         if containers.started(state, record) != started:
             raise Conflict(f"reaching into container {record.name}: it has been started anew meanwhile; try again")

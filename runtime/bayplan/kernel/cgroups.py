@@ -124,6 +124,24 @@ def join(cgroup: Cgroup, pid: int = 0) -> None:
             write(f"{directory}/cgroup.procs", str(pid), "joining the cgroup")
 
 
+def beside(cgroup: Cgroup, pid: int) -> Cgroup:
+    """Where a further process of the container may be whose first process is `pid`.
+
+    On version 2 a cgroup that has handed its controllers on, as an init makes it, holds no processes: then where the first process is.
+    Unavailable where that is outside of the container's.
+    """
+    if cgroup.version == 1:
+        return cgroup
+    directory = cgroup.directories[0][1]
+    if not (read(f"{directory}/cgroup.subtree_control") or "").strip():
+        return cgroup
+    lines = (read(f"/proc/{pid}/cgroup") or "").splitlines()
+    place = next((ROOT + line[3:] for line in lines if line.startswith("0::")), directory)
+    if not f"{place}/".startswith(f"{directory}/"):
+        raise Unavailable(f"executing in the container: its first process is in {place}, outside of {directory}")
+    return Cgroup(2, (("", place),))
+
+
 def join_all(source: Cgroup, target: Cgroup) -> None:
     """Move what is in `source` into `target` as well, also what is born meanwhile; one that ends meanwhile is no error."""
     moved: set[int] = set()

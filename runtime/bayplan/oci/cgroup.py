@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from bayplan.errors import Conflict, Invalid, NotFound, Unavailable
+from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.kernel import cgroups, freezer
-from bayplan.kernel.cgroup_files import read
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.model.runtime import Config, Resources
 from bayplan.model.value import TYPE_CHECKING
@@ -146,11 +145,10 @@ def let_go(held: tuple[int, int]) -> None:
 def inside(own: Cgroup, pid: int, words: Sequence[str]) -> Cgroup:
     """Where a further process of a container is to be: in `own`, or beneath it as the `words` say, [CONTROLLER,...:]PATH each.
 
-    On version 2 a cgroup that has handed its controllers on holds no processes: the place is that of the first process `pid` then.
-    NotFound for a path that is not there, Invalid for one that leads out.
+    Without words, as cgroups.beside has it. NotFound for a path that is not there, Invalid for one that leads out.
     """
     if not words:
-        return _with_first(own, pid) if own.version == 2 else own
+        return cgroups.beside(own, pid)
     chosen = {directory: below for word in words for directory, below in _below(own, word)}
     return Cgroup(own.version, tuple((name, chosen.get(directory, directory)) for name, directory in own.directories))
 
@@ -168,14 +166,3 @@ def _below(own: Cgroup, word: str) -> Iterator[tuple[str, str]]:
         if not os.path.isdir(below):
             raise NotFound(f"--cgroup {word}: {below} is not there; the container makes it, or its --cgroup is another")
         yield known[name], below
-
-
-def _with_first(own: Cgroup, pid: int) -> Cgroup:
-    directory = own.directories[0][1]
-    if not (read(f"{directory}/cgroup.subtree_control") or "").strip():
-        return own
-    lines = (read(f"/proc/{pid}/cgroup") or "").splitlines()
-    place = next((cgroups.ROOT + line[3:] for line in lines if line.startswith("0::")), directory)
-    if not f"{place}/".startswith(f"{directory}/"):
-        raise Unavailable(f"executing in the container: its first process is in {place}, outside of {directory}")
-    return Cgroup(2, (("", place),))
