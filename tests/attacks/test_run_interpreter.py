@@ -17,8 +17,14 @@ WITHOUT_TRAMPOLINE = (
     "        for n in range(3, 64):\n            try:\n                os.set_inheritable(n, False)\n            except OSError:\n"
     "                pass\n        os.execve(path, words[1:], dict(e.split('=', 1) for e in env))",
 )
-DUMPABLE = ("kernel/sandbox.py", "linux.prctl(linux.PR_SET_DUMPABLE, 0)", "pass")
+DUMPABLE = tuple((f"kernel/{name}.py", "linux.prctl(linux.PR_SET_DUMPABLE, 0)", "pass") for name in ("sandbox", "process"))
 SLOW = ("kernel/process.py", "        linux.execveat(tr", "        __import__('time').sleep(0.2)\n        linux.execveat(tr")
+INSIDE = (  # who enters is born in the container's pid namespace, and executes the program itself
+    ("kernel/sandbox.py", "build.enter(entry, wire), ", "build.enter(entry, wire), pid_namespace=joined.pop(linux.CLONE_NEWPID, -1), "),
+    ("kernel/sandbox.py", "listen=listen, enters=True", "listen=listen"),
+    ("kernel/build.py", "    launch = process.Launch(entry.", "    wire = await_go(wire)\n    launch = process.Launch(entry."),
+    ("kernel/build.py", '("enter", "gate", "exec")', '("exec",)'),
+)
 ENTRIES = ["/proc/self/exe", "/bin/hashbang"]
 
 
@@ -43,7 +49,7 @@ def test_an_entry_point_that_is_proc_self_exe_gets_no_file_of_the_host(host: Hos
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_without_the_trampoline_that_entry_point_overwrites_the_interpreter(host: Host, victim: Path, tmp_path: Path, entry: str) -> None:
-    weak, before = weakened(tmp_path / "weak", WITHOUT_TRAMPOLINE), digest(victim)
+    weak, before = weakened(tmp_path / "weak", WITHOUT_TRAMPOLINE, *INSIDE), digest(victim)
     host.up("target")
     host.ran("exec", "target", entry, python=victim, runtime=weak)
     eventually(lambda: digest(victim) != before, "a descriptor that was kept is written to once the runtime is gone")
@@ -69,15 +75,20 @@ def test_who_watches_proc_while_others_enter_finds_no_executable_or_directory_of
 
 
 def test_without_the_dumpable_flag_who_watches_overwrites_the_interpreter(host: Host, victim: Path, tmp_path: Path) -> None:
-    weak, before = weakened(tmp_path / "weak", DUMPABLE, SLOW), digest(victim)
+    weak, before = weakened(tmp_path / "weak", *DUMPABLE, SLOW, *INSIDE), digest(victim)
     assert "overwritten" in watched(host, victim, runtime=weak, times=6), "so the attack bites"
     assert digest(victim) != before
 
 
-@pytest.mark.xfail(strict=True, reason="what enters is the interpreter inside the container's pid namespace, which CAP_SYS_PTRACE reads")
 def test_who_watches_with_the_right_to_trace_finds_no_executable_of_the_host_either(host: Host, victim: Path) -> None:
     before, found = digest(victim), watched(host, victim, "--cap-add", "SYS_PTRACE")
     assert digest(victim) == before and str(victim) not in found, "CAP_SYS_PTRACE is for the container's own processes"
+
+
+def test_born_inside_who_enters_is_overwritten_by_who_may_trace(host: Host, victim: Path, tmp_path: Path) -> None:
+    weak, before = weakened(tmp_path / "weak", SLOW, *INSIDE), digest(victim)
+    assert "overwritten" in watched(host, victim, "--cap-add", "SYS_PTRACE", runtime=weak, times=6), "so the attack bites"
+    assert digest(victim) != before
 
 
 LIST = "for f in /proc/self/fd/*; do echo ${f##*/} $(readlink $f); done"

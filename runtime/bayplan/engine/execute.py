@@ -66,8 +66,8 @@ def probe(state: State, record: Record, check: Healthcheck, image: ImageConfig) 
     """Run the check with this process's output and wait for it; its exit code. Dies with this process."""
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     created = enter(state, record, process(state, record, probe_argv(check, image)), stdio=(null, 1, 2))
-    sandbox.start(created)
-    return exit_code(os.waitpid(created.pid, 0)[1])
+    started = sandbox.start(created)
+    return exit_code(os.waitpid(started.pid, 0)[1])
 
 
 def exit_code(status: int) -> int:

@@ -83,20 +83,23 @@ def build(plan: Plan, wire: _socket.socket) -> None:
     rootfs.enter_root(root, readonly=config.root.readonly, nosuid=plan.rootfs.nosuid, propagation=propagation)
     _change_directory(cwd, config.process.cwd)
     process.find_program(config.process.args[0] if config.process.args else "", process.environment(config.process, identity.home))
-    _connect(stdio, identity, config.process)
-    wire = _await_release(wire, terminal)
-    launch = process.Launch(config.process, identity, plan.seccomp, wire.fileno(), config.init, plan.preserve_fds, label)
-    launch = launch._replace(personality=config.linux.personality, seccomp_flags=plan.seccomp_flags)
+    _connect(stdio, identity, config.process, leads=config.process.terminal)
+    _say_ready(wire, terminal)
+    wire = await_go(wire)
+    launch = process.Launch(config.process, identity, plan.seccomp, wire.fileno(), plan.preserve_fds, label)
+    parts = ("init",) if config.init else ("exec",)
+    launch = launch._replace(personality=config.linux.personality, seccomp_flags=plan.seccomp_flags, parts=parts)
     _finish(launch, wire, lambda: _begin(plan, sysctls, identity.home))
 
 
 def enter(entry: Entry, wire: _socket.socket) -> None:
-    """One more process of a running container. Returns only by raising."""
+    """One more process of a running container, made from outside its pid namespace (entering.py). Returns only by raising."""
     label = _open_label(entry.process)
     scheduling.enter_initially(entry.process.cpu_affinity)
     if entry.cgroup:
         join(entry.cgroup)
     _detach(entry.process, keyring=True)
+    paths.hold_descriptors()
     with Step("joining the container's namespaces"):
         namespaces.join(entry.joined)
     root = paths.open_root("/")
@@ -104,10 +107,11 @@ def enter(entry: Entry, wire: _socket.socket) -> None:
     cwd = _open_directory(root, entry.process.cwd)
     terminal, stdio = _open_stdio(root, entry.process, entry.stdio, console=False)
     _change_directory(cwd, entry.process.cwd)
-    _connect(stdio, identity, entry.process)
-    wire = _await_release(wire, terminal)
-    launch = process.Launch(entry.process, identity, entry.seccomp, wire.fileno(), False, entry.preserve_fds, label)
-    _finish(launch._replace(personality=entry.personality, entering=True, seccomp_flags=entry.seccomp_flags), wire, None)
+    _connect(stdio, identity, entry.process, leads=False)
+    _say_ready(wire, terminal)
+    launch = process.Launch(entry.process, identity, entry.seccomp, wire.fileno(), entry.preserve_fds, label, entry.personality)
+    parts = ("enter", "terminal", "gate", "exec") if entry.process.terminal else ("enter", "gate", "exec")
+    _finish(launch._replace(entering=True, seccomp_flags=entry.seccomp_flags, parts=parts), wire, None)
 
 
 def _open_label(wanted: Process) -> Callable[[], None] | None:
@@ -251,11 +255,10 @@ def _open_stdio(
     return master, (slave, slave, slave)
 
 
-def _await_release(wire: _socket.socket, terminal: int) -> _socket.socket:
+def _say_ready(wire: _socket.socket, terminal: int) -> None:
     send(wire, READY, terminal)
     if terminal >= 0:
         os.close(terminal)
-    return await_go(wire)
 
 
 def _run_create_hooks(plan: Plan, wire: _socket.socket, root: int) -> None:
@@ -286,10 +289,10 @@ def _execute_inside(hook: Hook, env: list[str]) -> None:
     process.execute(process.open_program(sink), hook.path, hook.args or (hook.path,), list(hook.env) or env)
 
 
-def _connect(stdio: tuple[int, int, int], identity: users.Identity, wanted: Process) -> None:
+def _connect(stdio: tuple[int, int, int], identity: users.Identity, wanted: Process, *, leads: bool) -> None:
     """From now on it has its own streams only: who reads the caller's to their end is not kept waiting until the start."""
     with Step("connecting the standard streams"):
-        process.set_stdio(stdio, terminal=wanted.terminal)
+        process.set_stdio(stdio, leads=leads)
         process.give_stdio(identity, terminal=wanted.terminal)
 
 

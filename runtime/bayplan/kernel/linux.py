@@ -286,9 +286,9 @@ def allow_all_processors() -> None:
     _call(_SCHED_SETAFFINITY, 0, 1024, b"\xff" * 1024, name="sched_setaffinity")
 
 
-def set_scheduler(attributes: bytes) -> None:
-    """sched_setattr(2) of this thread, `attributes` being a whole `struct sched_attr`."""
-    _call(_SCHED_SETATTR, 0, attributes, 0, name="sched_setattr")
+def set_scheduler(attributes: bytes, pid: int = 0) -> None:
+    """sched_setattr(2) of this thread or of `pid`, `attributes` being a whole `struct sched_attr`."""
+    _call(_SCHED_SETATTR, pid, attributes, 0, name="sched_setattr")
 
 
 def set_io_priority(value: int) -> None:

@@ -24,8 +24,9 @@ FLAGS = {
     "time": linux.CLONE_NEWTIME,
 }
 _FILES = {"mount": "mnt", "network": "net"}
-# the user namespace first: the others belong to it; the mount namespace last: after it paths are the container's
-_ORDER = ("user", "ipc", "uts", "network", "cgroup", "time", "pid", "mount")
+# the pid namespace first: it may belong to an outer user namespace than the others; then the user namespace, which the others belong to;
+# the mount namespace last: after it paths are the container's
+_ORDER = ("pid", "user", "ipc", "uts", "network", "cgroup", "time", "mount")
 _LATER = ("user", "cgroup", "time")  # not made by the clone: sandbox.py, and build.py once the process is in its cgroup
 
 
@@ -66,13 +67,12 @@ def open_all(pid: int, pidfd: int, opened: list[int]) -> dict[int, int]:
 
 
 def join(joined: dict[int, int]) -> None:
-    """Join all but the pid namespace, which the parent has set for its children. The kernel checks each one's type.
+    """Join all; the pid namespace is for children only (setns(2)). The kernel checks each one's type.
 
     In a user namespace this process is its root: outside it still was the host's, which inside is nobody.
     """
     for flag, fd in joined.items():
-        if flag != linux.CLONE_NEWPID:
-            linux.setns(fd, flag)
+        linux.setns(fd, flag)
         if flag == linux.CLONE_NEWUSER:
             linux.set_identity(0, 0, ())
 

@@ -184,4 +184,15 @@ def _reopen(fd: int, flags: int) -> int:
     if stat.S_ISLNK(os.fstat(fd).st_mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     kept = flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
+    if _held:
+        return os.open(str(fd), kept | os.O_CLOEXEC, dir_fd=_held[0])
     return os.open(f"/proc/self/fd/{fd}", kept | os.O_CLOEXEC)
+
+
+_held: list[int] = []
+
+
+def hold_descriptors() -> None:
+    """To be called before this process enters a mount namespace whose /proc does not know it, or whose /proc is not to be believed:
+    without openat2 a file is opened by the name that its descriptor has there."""
+    _held[:] = [os.open("/proc/self/fd", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]

@@ -47,19 +47,20 @@ class Launch(NamedTuple):
     """What `become` needs once no path of the host can be opened any more.
 
     `wire` is a descriptor that says why a program was not executed, and closes when one is. `label` is of `labels.open_labels`.
-    The descriptors 3 to 2 + `preserve_fds` are the program's. `entering` is for a process that is executed in a running container.
+    The descriptors 3 to 2 + `preserve_fds` are the program's. `entering` is for a process that is executed in a running container;
+    `parts` are those of the trampoline.
     """
 
     process: Process
     identity: Identity
     seccomp: bytes
     wire: int
-    init: bool = False
     preserve_fds: int = 0
     label: Callable[[], None] | None = None
     personality: str = ""
     entering: bool = False
     seccomp_flags: int = 0
+    parts: tuple[str, ...] = ("exec",)
 
 
 def program_error(program: str, number: int) -> ProgramNotFound | ProgramRefused:
@@ -71,13 +72,13 @@ def program_error(program: str, number: int) -> ProgramNotFound | ProgramRefused
     return ProgramRefused(f"executing {program}: {os.strerror(number).lower()}")
 
 
-def set_stdio(stdio: tuple[int, int, int], *, terminal: bool) -> None:
-    """Make the three descriptors 0, 1 and 2, in a session of its own; with `terminal`, they become its terminal."""
+def set_stdio(stdio: tuple[int, int, int], *, leads: bool) -> None:
+    """Make the three descriptors 0, 1 and 2; who `leads` its session makes the first its controlling terminal."""
     copies = [linux.fcntl(fd, _F_DUPFD_CLOEXEC, 10) for fd in stdio]
     for number, fd in enumerate(copies):
         os.dup2(fd, number)
         os.close(fd)
-    if terminal:
+    if leads:
         linux.ioctl(0, _TIOCSCTTY, 0)
 
 
@@ -108,7 +109,7 @@ def become(launch: Launch) -> None:
         launch.label()
     close_all_but(3 + launch.preserve_fds, launch.wire)
     _pass_on(launch.preserve_fds, launch.wire)
-    program = open_program(launch.wire, init=launch.init)
+    program = open_program(launch.wire, launch.parts)
     schedule(process, entering=launch.entering)
     _set_personality(launch.personality)
     limit(process.rlimits)
@@ -134,6 +135,7 @@ def _become_user(launch: Launch) -> None:
     with Step(f"becoming user {identity.uid}, group {identity.gid}"):
         linux.prctl(linux.PR_SET_KEEPCAPS, 1)
         linux.set_identity(identity.uid, identity.gid, identity.groups)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)  # another user is what fs.suid_dumpable says, which may be 1
     with Step("setting capabilities"):
         set_capabilities(sets)
 
@@ -170,11 +172,11 @@ def close_all_but(first: int, kept: int) -> None:
     linux.close_from(max(first, kept + 1))
 
 
-def open_program(wire: int, *, init: bool = False) -> int:
+def open_program(wire: int, parts: tuple[str, ...] = ("exec",)) -> int:
     """A descriptor of the trampoline, which says on `wire` what the kernel has against the program that `execute` gives it."""
     with Step("making the program that starts the container's (vm.memfd_noexec of 2 forbids it)"):
         os.set_inheritable(wire, True)
-        return open_trampoline(init=init, wire=wire)
+        return open_trampoline(parts, wire=wire)
 
 
 def execute(trampoline: int, path: str, args: tuple[str, ...], env: list[str]) -> None:

@@ -20,12 +20,12 @@ import os
 import struct
 
 from bayplan.errors import BayplanError, Invalid, Unavailable
-from bayplan.kernel import build, linux, mounts, namespaces, process
+from bayplan.kernel import build, linux, mounts, namespaces, process, scheduling
 from bayplan.kernel.cgroups import Cgroup
 from bayplan.kernel.pids import open_pidfd
 from bayplan.kernel.rootfs import Rootfs, Step
-from bayplan.kernel.wire import BUILT, CONTINUE, GO, LISTENER, READY, WAIT, decode_error, receive, send, send_error
-from bayplan.model.runtime import Config, Mount, Process, Seccomp
+from bayplan.kernel.wire import BUILT, CONTINUE, GO, LISTENER, READY, WAIT, ask_for_senders, decode_error, receive, send, send_error
+from bayplan.model.runtime import Config, Mount, Process, Scheduler, Seccomp
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ Child: TypeAlias = "Callable[[_socket.socket], None]"
 class Created(NamedTuple):
     """A process that waits for `start`. `pidfd` is -1 before Linux 5.3. The caller closes `wire` by `start` or `abandon`.
     `built` is called with the pid where the child waits for it, before it enters its root file system;
-    `listen` with the pid and the number, in that process, of its filter's listener."""
+    `listen` with the pid and the number, in that process, of its filter's listener.
+    `enters`: this is the one between (entering.py), and it is `wait_ready` that returns the process itself, with `entered`;
+    `scheduler` is then what that one is still to get."""
 
     pid: int
     pidfd: int
@@ -46,6 +48,16 @@ class Created(NamedTuple):
     program: str
     built: Callable[[int], None] | None = None
     listen: Callable[[int, int], None] | None = None
+    enters: bool = False
+    entered: bool = False
+    scheduler: Scheduler | None = None
+
+
+class Ready(NamedTuple):
+    """A process that is built and waits, and the master of its terminal, or -1."""
+
+    created: Created
+    terminal: int
 
 
 class Hooking(NamedTuple):
@@ -101,7 +113,7 @@ def create(
         if any(namespace.type == "user" for namespace in config.linux.namespaces):
             created = _clone_inside(flags, plan, opened, program=program)
         else:
-            child, pid_namespace = lambda wire: build.build(plan, wire), joined.get(linux.CLONE_NEWPID, -1)
+            child, pid_namespace = lambda wire: build.build(plan, wire), joined.pop(linux.CLONE_NEWPID, -1)
             created = _clone(flags, child, cgroup=cgroup, pid_namespace=pid_namespace, program=program)
         return created._replace(built=hooks.built if hooks else None, listen=listen)
     finally:
@@ -122,7 +134,7 @@ def enter(
     profile: Seccomp | None = None,
     listen: Callable[[int, int], None] | None = None,
 ) -> Created:
-    """Clone a process into the namespaces and cgroups of the running process `pid`; it waits like one of `create`.
+    """Clone what makes a process in the namespaces and cgroups of the running process `pid`, which waits like one of `create`.
 
     With `pidfd`, that the namespaces opened are those of the very process is verified. NotFound if it has ended. `personality` is the
     container's, the descriptors 3 to 2 + `preserve_fds` are the program's; `profile` is what `seccomp` was made of.
@@ -137,21 +149,18 @@ def enter(
 
             userns.give_streams(stdio, userns.read_mapping(pid))
         entry = build.Entry(wanted, joined, cgroup, stdio, seccomp, personality, preserve_fds, seccomp_flags(profile))
-        created = _clone(
-            0,
-            lambda wire: build.enter(entry, wire),
-            cgroup=cgroup,
-            pid_namespace=joined.get(linux.CLONE_NEWPID, -1),
-            program=wanted.args[0] if wanted.args else "",
-        )
-        return created._replace(listen=listen)
+        program = wanted.args[0] if wanted.args else ""
+        created = _clone(0, lambda wire: build.enter(entry, wire), cgroup=cgroup, program=program)
+        scheduler = wanted.scheduler if scheduling.is_lost_by_fork(wanted.scheduler) else None
+        return created._replace(listen=listen, enters=True, scheduler=scheduler)
     finally:
         for fd in opened:
             os.close(fd)
 
 
-def wait_ready(created: Created) -> int:
-    """Wait until the container is built; the master of its terminal, or -1. Raises what went wrong, having reaped it."""
+def wait_ready(created: Created) -> Ready:
+    """Wait until the process is built. Raises what went wrong, having reaped it."""
+    terminal = -1
     try:
         message, fds = receive(created.wire)
         if message == BUILT and created.built:
@@ -160,10 +169,29 @@ def wait_ready(created: Created) -> int:
             message, fds = receive(created.wire)
         if message != READY:
             raise _failure(created.program, message)
+        terminal = fds[0] if fds else -1
+        if created.enters:
+            created = _enter(created)
+            if created.scheduler:
+                scheduling.set_policy_of(created.pid, created.scheduler)
     except BayplanError:
         abandon(created)
+        if terminal >= 0:
+            os.close(terminal)
         raise
-    return fds[0] if fds else -1
+    return Ready(created, terminal)
+
+
+def _enter(created: Created) -> Created:
+    """The process itself, in place of the one that makes it."""
+    from bayplan.kernel import entering
+
+    listen = created.listen
+    pid = entering.receive_child(created.wire, created.pid, (lambda fd: listen(created.pid, fd)) if listen else None)
+    if created.pidfd >= 0:
+        os.close(created.pidfd)
+    # our own child, not reaped: the number cannot have been given to another
+    return created._replace(pid=pid, pidfd=open_pidfd(pid), enters=False, entered=True)
 
 
 def hand_over(created: Created, listener: int) -> None:
@@ -196,7 +224,7 @@ def go(
     if message[:1] == LISTENER:
         if not listen:
             raise Unavailable("seccomp: the profile has SCMP_ACT_NOTIFY, and nobody listens; linux.seccomp.listenerPath names who does")
-        listen(int(message[1:]))
+        listen(int(message[1:]) if message[1:].isdigit() else -1)
         send(wire, CONTINUE)
         message, _ = receive(wire)
     if message:
@@ -206,8 +234,16 @@ def go(
 def release(created: Created, meanwhile: Callable[[], None] | None = None) -> None:
     """Let a ready process go, and wait until it executes its program. Raises as `go`; it is gone and reaped then."""
     try:
-        listen = created.listen
-        go(created.wire, created.program, meanwhile, (lambda fd: listen(created.pid, fd)) if listen else None)
+        if created.entered:
+            from bayplan.kernel import entering
+
+            entering.open_gate(created.wire)
+            if meanwhile:
+                meanwhile()
+            entering.await_execution(created.wire, created.pid, created.pidfd, created.program)
+        else:
+            listen = created.listen
+            go(created.wire, created.program, meanwhile, (lambda fd: listen(created.pid, fd)) if listen else None)
     except BayplanError:
         abandon(created)
         raise
@@ -216,14 +252,14 @@ def release(created: Created, meanwhile: Callable[[], None] | None = None) -> No
 
 def start(created: Created, meanwhile: Callable[[], None] | None = None) -> Started:
     """`wait_ready`, then `release`, with `meanwhile` called while the process is on its way. After any error it is gone and reaped."""
-    terminal = wait_ready(created)
+    ready = wait_ready(created)
     try:
-        release(created, meanwhile)
+        release(ready.created, meanwhile)
     except BayplanError:
-        if terminal >= 0:
-            os.close(terminal)
+        if ready.terminal >= 0:
+            os.close(ready.terminal)
         raise
-    return Started(created.pid, created.pidfd, terminal)
+    return Started(ready.created.pid, ready.created.pidfd, ready.terminal)
 
 
 def abandon(created: Created) -> None:
@@ -288,15 +324,21 @@ def _clone_inside(flags: int, plan: build.Plan, opened: list[int], *, program: s
             pid = userns.fork(flags, own, place, theirs)
         if pid == 0:
             _run(lambda wire: build.build(inside, wire), ours, theirs)
+    except BaseException:
+        ours.close()
+        raise
     finally:
         theirs.close()
     if pid < 0:
-        raise decode_error(receive(ours)[0])
+        message, _ = receive(ours)
+        ours.close()
+        raise decode_error(message)
     return Created(pid, open_pidfd(pid), ours, program)
 
 
-def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, pid_namespace: int, program: str) -> Created:
+def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, pid_namespace: int = -1, program: str) -> Created:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    ask_for_senders(ours)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pid_namespace >= 0 else -1
     try:
         with Step("making the container's first process"):
@@ -305,6 +347,9 @@ def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, pid_namespace: in
             pid = _fork(flags, cgroup)
         if pid == 0:
             _run(child, ours, theirs)
+    except BaseException:
+        ours.close()
+        raise
     finally:
         if own >= 0:
             linux.setns(own, linux.CLONE_NEWPID)

@@ -47,7 +47,8 @@ def schedule(process: Process, *, entering: bool = False) -> None:
     elif not affinity or not affinity.initial:
         _reset(linux.allow_all_processors)
     if process.scheduler:
-        _set_policy(process.scheduler)
+        if not (entering and is_lost_by_fork(process.scheduler)):
+            _set_policy(process.scheduler)
     else:
         _reset(_reset_policy)
     if process.io_priority:
@@ -55,6 +56,16 @@ def schedule(process: Process, *, entering: bool = False) -> None:
     else:
         _reset(_reset_io_priority)
     linux.prctl(linux.PR_SET_TIMERSLACK, _TIMER_SLACK)
+
+
+def is_lost_by_fork(wanted: Scheduler | None) -> bool:
+    """Whether a child has another policy, or cannot be made (sched(7)): then `set_policy_of` gives the child its own."""
+    return wanted is not None and (wanted.policy == "SCHED_DEADLINE" or "SCHED_FLAG_RESET_ON_FORK" in wanted.flags)
+
+
+def set_policy_of(pid: int, wanted: Scheduler) -> None:
+    """The policy of a process that waits. Invalid and Kernel as `schedule`."""
+    _set_policy(wanted, pid)
 
 
 def parse_processors(text: str) -> frozenset[int]:
@@ -98,7 +109,7 @@ def _reset_io_priority() -> None:
     linux.set_io_priority(0)
 
 
-def _set_policy(wanted: Scheduler) -> None:
+def _set_policy(wanted: Scheduler, pid: int = 0) -> None:
     _check(wanted)
     flags = sum(1 << _FLAGS.index(name) for name in set(wanted.flags))
     times = (wanted.runtime, wanted.deadline, wanted.period)
@@ -106,7 +117,7 @@ def _set_policy(wanted: Scheduler) -> None:
     deadline = wanted.policy == "SCHED_DEADLINE"
     hint = "it needs CAP_SYS_NICE" + (" and a cpuset of all processors" if deadline else " unless it lowers the priority")
     with Step(f"setting process.scheduler to {wanted.policy} ({hint})"):
-        linux.set_scheduler(attributes)
+        linux.set_scheduler(attributes, pid)
 
 
 def _check(wanted: Scheduler) -> None:

@@ -11,6 +11,7 @@ from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 
 _LARGEST = 8192
 _FD = struct.Struct("i")
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred (unix(7)): process, user, group
 _KINDS: dict[str, type[errors.BayplanError]] = {
     kind.__name__: kind
     for kind in (
@@ -80,17 +81,32 @@ def send_error(wire: _socket.socket, error: BaseException) -> None:
 
 def decode_error(message: bytes) -> errors.BayplanError:
     """The exception of `send_error`; an end of file before "ready" means that the child was killed."""
-    if not message.startswith(b"E\0"):
+    parts = message.decode("utf-8", "replace").split("\0", 3)
+    if len(parts) < 4 or parts[0] != "E":
         return Refused("building the container: its first process was killed (out of memory within its limit?)", 0)
-    _, kind, number, text = message.decode("utf-8", "replace").split("\0", 3)
-    return _KINDS[kind](text) if kind in _KINDS else Refused(text, int(number))
+    _, kind, number, text = parts
+    return _KINDS[kind](text) if kind in _KINDS else Refused(text, int(number) if number.isascii() and number.isdigit() else 0)
 
 
 def receive(wire: _socket.socket) -> tuple[bytes, list[int]]:
     """One message and the descriptors with it (close-on-exec); empty at the end of file."""
-    message, ancillary, _, _ = wire.recvmsg(_LARGEST, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    return receive_from(wire)[:2]
+
+
+def ask_for_senders(wire: _socket.socket) -> None:
+    """From now on the kernel says of what arrives who has sent it."""
+    wire.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+
+
+def receive_from(wire: _socket.socket) -> tuple[bytes, list[int], int]:
+    """As `receive`, and the sender's pid, which nobody can make up who does not see that process; 0 without `ask_for_senders`."""
+    space = _socket.CMSG_SPACE(_FD.size) + _socket.CMSG_SPACE(_CREDENTIALS.size)
+    message, ancillary, _, _ = wire.recvmsg(_LARGEST, space, _socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
+    sender = 0
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds += (fd for (fd,) in _FD.iter_unpack(data[: len(data) - len(data) % _FD.size]))
-    return message, fds
+        elif level == _socket.SOL_SOCKET and kind == _socket.SCM_CREDENTIALS and len(data) == _CREDENTIALS.size:
+            sender = _CREDENTIALS.unpack(data)[0]
+    return message, fds, sender

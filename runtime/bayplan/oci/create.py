@@ -99,7 +99,8 @@ def _make(call: Invocation, stdio: console.Chooser) -> Made:
         created = _build(call, made, _with_activation(config), streams, descriptors)
         made = made._replace(pid=created.pid, start_time=pids.read_start_time(created.pid))
         record.write(call.root, made)
-        return Made(made, config, created, sandbox.wait_ready(created))
+        created, terminal = sandbox.wait_ready(created)
+        return Made(made, config, created, terminal)
     except BaseException:
         _undo(call.root, made, config, created)
         raise

@@ -28,7 +28,7 @@ def execute(call: Invocation) -> int:
     detached, console_path = call.flag("detach"), call.text("console-socket")
     streams = console.Streams()
     created = _enter(call, found, config, wanted, streams.open(wanted, console_path, detached=detached))
-    terminal = sandbox.wait_ready(created)
+    created, terminal = sandbox.wait_ready(created)
     try:
         if terminal >= 0 and console_path:
             console.give(console_path, terminal)
