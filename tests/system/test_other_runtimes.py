@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -352,6 +353,29 @@ def test_on_version_2_it_is_in_the_cgroup_that_is_ours_to_find(host: RuntimeLab,
         assert not Path(f"/sys/fs/cgroup/unified{own}").parent.exists(), "nothing of it is left"
     finally:
         host.before = before
+
+
+def test_a_devices_hooks_are_run_by_it(host: RuntimeLab, tmp_path: Path) -> None:
+    """Beside its groups and its nodes: what a vendor's file (CDI) says is in the bundle."""
+    directory, vendor, log = Path("/etc/cdi"), f"runtimes{os.getpid()}.example", tmp_path / "log"
+    made = not directory.exists()
+    directory.mkdir(exist_ok=True)
+    hook = tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\ncat >/dev/null; echo $1 >>{log}\n")
+    hook.chmod(0o755)
+    moments = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    hooks = [{"hookName": each, "path": str(hook), "args": ["hook", each]} for each in moments]
+    edits = {"hooks": hooks, "additionalGids": [44], "deviceNodes": [{"path": "/dev/zero2", "type": "c", "major": 1, "minor": 5}]}
+    document = {"cdiVersion": "0.7.0", "kind": f"{vendor}/thing", "devices": [{"name": "0", "containerEdits": edits}]}
+    (directory / f"{vendor}.json").write_text(json.dumps(document))
+    try:
+        seen = host.ok("run", "--rm", "--device", f"{vendor}/thing=0", IMAGE, "sh", "-c", "id -G; head -c 3 /dev/zero2 | ls -l /dev/zero2")
+        assert seen.split()[:2] == ["0", "44"] and "1,   5" in seen, "its group and its node"
+        assert log.read_text().split() == list(moments), "each once, in the specification's order"
+    finally:
+        (directory / f"{vendor}.json").unlink()
+        if made:
+            directory.rmdir()
 
 
 # What goes wrong
