@@ -11,6 +11,7 @@ from bayplan.model.runtime import Mount
 
 _HOST = "/sys/fs/cgroup"
 _SYSTEMD = "name=systemd"
+_INITIAL = 0xEFFFFFFB  # the first cgroup namespace's number: PROC_CGROUP_INIT_INO of the kernel's include/linux/proc_ns.h
 
 
 def is_cgroup(mount: Mount) -> bool:
@@ -71,14 +72,19 @@ def _is_unified() -> bool:
 
 
 def _mount_unified(root: int, mount: Mount) -> None:
-    """A user namespace without a cgroup namespace may not mount it: it is bound then, as it is on the host."""
+    """In the host's cgroup namespace a new mount would set the options of the host's, too: nsdelegate, which keeps every container on
+    the host from lifting its own limits, would be gone (cgroups(7)). And a user namespace without a cgroup namespace may not mount it.
+    It is bound then, as it is on the host.
+    """
     try:
-        mounts.apply(root, mount._replace(type="cgroup2", source="cgroup"), None)
+        if os.stat("/proc/self/ns/cgroup").st_ino != _INITIAL:
+            mounts.apply(root, mount._replace(type="cgroup2", source="cgroup"), None)
+            return
     except Kernel as error:
         if error.errno not in (errno.EPERM, errno.EBUSY):
             raise
-        recursive = ("rbind", "rro") if "ro" in mount.options else ("rbind",)
-        _bind(root, mount._replace(type="bind", source=_HOST, options=(*mount.options, *recursive)))
+    recursive = ("rbind", "rro") if "ro" in mount.options else ("rbind",)
+    _bind(root, mount._replace(type="bind", source=_HOST, options=(*mount.options, *recursive)))
 
 
 def _bind(root: int, mount: Mount) -> None:
