@@ -245,7 +245,11 @@ def test_exec_in_a_sub_cgroup(lab: Lab) -> None:
     assert missing.returncode == 255 and "is not there" in missing.stderr, "one that is not there is said"
     own = [path for path in {CGROUPS, *CGROUPS.glob("*")} if (path / lab.cgroup / "bundle").is_dir()]
     for hierarchy in own:
-        (hierarchy / lab.cgroup / "bundle/sub").mkdir(exist_ok=True)
+        sub = hierarchy / lab.cgroup / "bundle/sub"
+        sub.mkdir(exist_ok=True)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if (sub / name).exists():
+                (sub / name).write_text((sub.parent / name).read_text())
     places = lab.ok("exec", "--cgroup", "sub", "c1", "cat", "/proc/self/cgroup")
     assert places.count("/sub\n") == len(own), "it is in there, in every hierarchy"
     out = lab.run("exec", "--cgroup", "../..", "c1", "true")

@@ -35,9 +35,9 @@ def test_create_sends_the_terminal_to_the_console_socket(lab: Lab) -> None:
     lab.create("c1", bundle, "--console-socket", str(console.path))
     terminal = console.take()
     lab.ok("start", "c1")
+    assert until(terminal, "30 90") == "/dev/pts/0\r\n30 90\r\n", "it is the console, too, and has the size that was asked for"
     os.write(terminal, b"typed\n")
-    said = read_all(terminal).split("\n")
-    assert said[:4] == ["/dev/pts/0", "30 90", "typed", "got typed"], "it is the console, too, and has the size that was asked for"
+    assert read_all(terminal) == "typed\ngot typed\n", "what is typed arrives"
     lab.wait("c1", "stopped")
 
 
@@ -149,7 +149,7 @@ def test_exec_ends_though_its_process_leaves_another_behind_with_its_output(lab:
 
 def until(terminal: int, text: str) -> str:
     said = ""
-    while text not in said:
+    while f"{text}\r\n" not in said:
         assert select.select([terminal], [], [], 20)[0], f"{text!r} comes within twenty seconds: {said!r}"
         said += os.read(terminal, 4096).decode()
     return said

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _DEFAULT = "bayplan-oci"
 _LEAF = "container"
 _SIGKILL = 9
-_SYSTEMDS = "name=systemd"  # its own hierarchy of version 1, by which it knows what is in a scope
 
 
 def path(config: Config, container_id: str, *, systemd: bool) -> str:
@@ -70,8 +69,12 @@ def verify_free(place: str) -> None:
 
 
 def create(made: Record, resources: Resources) -> Cgroup:
-    """Make it; systemd's scope is there already (`hold`)."""
-    return cgroups.create(cgroups.observe_host(), made.cgroup, resources, leaf="", also=(_SYSTEMDS,) if made.systemd else ())
+    """Make it, on version 1 in every hierarchy: engines look there for what a container uses, and would find the host's numbers.
+
+    systemd's scope is there already (`hold`)."""
+    host = cgroups.observe_host()
+    writable = tuple(name for name, point in host.mounts if os.access(point, os.W_OK))  # somebody else's are not, in a container
+    return cgroups.create(host, made.cgroup, resources, leaf="", also=writable)
 
 
 def find(found: Record) -> Cgroup | None:

@@ -7,6 +7,7 @@ import os
 
 from bayplan.errors import Invalid, Unavailable
 from bayplan.kernel import wire
+from bayplan.kernel.linux import set_window_size
 from bayplan.model.runtime import Config, Process
 from bayplan.model.value import TYPE_CHECKING
 
@@ -94,9 +95,17 @@ class Streams:
         self._ends = open_ends(attended=True, interactive=True, terminal=process.terminal)
         return None if process.terminal else self._ends.inside
 
+    @staticmethod
+    def fit(terminal: int) -> None:
+        """Give the terminal whose master is `terminal` the size of ours, before anybody asks for it; -1 is none."""
+        if terminal >= 0 and os.isatty(0):
+            columns, rows = os.get_terminal_size(0)
+            if rows and columns:  # one that has no size does not take away what `consoleSize` says
+                set_window_size(terminal, rows=rows, columns=columns)
+
     def attend(self, pid: int, pidfd: int, terminal: int) -> int:
         """Copy both ways and pass signals on until our child `pid` has ended; its exit status, as a shell says it."""
-        from bayplan.cli.relay import Ends, Relay, set_size
+        from bayplan.cli.relay import Ends, Relay
 
         ends = self._ends or Ends((-1, -1, -1))
         ends.close_inside()
@@ -107,11 +116,7 @@ class Streams:
         if terminal >= 0 and os.isatty(0):
             from bayplan.cli.terminal import Terminal
 
-            def resize(rows: int, columns: int) -> None:
-                if rows and columns:  # one that has no size does not take away what `consoleSize` says
-                    set_size(terminal, rows, columns)
-
-            with Terminal(0).raw(resize):
+            with Terminal(0).raw(lambda *_: self.fit(terminal)):
                 status = relay.run(pid, pidfd)
         else:
             status = relay.run(pid, pidfd)

@@ -66,6 +66,7 @@ def run(call: Invocation) -> int:
     try:
         if made.terminal >= 0 and console_path:
             console.give(console_path, made.terminal)
+        streams.fit(-1 if console_path else made.terminal)
         _write_pid(call, made.record.pid)
         sandbox.release(made.created)
         _tell(call.root, made.record, made.config)

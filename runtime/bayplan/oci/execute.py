@@ -37,6 +37,7 @@ def execute(call: Invocation) -> int:
     except BaseException:
         sandbox.abandon(created)
         raise
+    streams.fit(-1 if console_path else terminal)
     sandbox.release(created)
     return 0 if detached else streams.attend(created.pid, created.pidfd, -1 if console_path else terminal)
 
