@@ -136,13 +136,18 @@ def _oci_runtime(name: str, program: str, directory: Path) -> Engine:
     return Engine(f"{name}, bundle ready", said[2], argv, ENVIRONMENT)
 
 
+def _applies(includes: Mapping[str, Sequence[str]], excludes: Mapping[str, Sequence[str]]) -> bool:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    return not includes.get("caps") and machine in (includes.get("arches") or [machine]) and machine not in (excludes.get("arches") or ())
+
+
 def published_seccomp() -> dict[str, object]:
     """A filter such as engines give every container: the profile that containers-common publishes, for a process without capabilities."""
     place = Path("/usr/share/containers/seccomp.json")
     if not place.exists():
         return {"defaultAction": "SCMP_ACT_ALLOW"}
     document = json.loads(place.read_text())
-    rules = [each for each in document["syscalls"] if not (each.get("includes") or {})]
+    rules = [each for each in document["syscalls"] if _applies(each.get("includes") or {}, each.get("excludes") or {})]
     members = ("names", "action", "errnoRet", "args")
     return {
         "defaultAction": document["defaultAction"],
