@@ -116,6 +116,7 @@ def oci_runtimes(directory: Path, rootfs: Path, own: Engine) -> list[Engine]:
     launcher = f"{own.argv[0]}-oci"
     subprocess.run([launcher, "spec"], cwd=directory, check=True, env=ENVIRONMENT)
     document = json.loads((directory / "config.json").read_text())
+    document["ociVersion"] = "1.0.2"  # what the peers know
     document["process"]["terminal"] = False
     document["process"]["args"] = ["/bin/true"]
     document["root"] = {"path": str(rootfs), "readonly": True}
