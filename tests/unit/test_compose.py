@@ -11,6 +11,7 @@ from bayplan.model.container import Container, Dependency, Endpoint, Healthcheck
 from bayplan.model.declaration import WantedVolume
 from bayplan.model.service import COMPOSE_KEYS, RECORDED, parse_service, service_document
 from bayplan.model.volume import Volume
+from bayplan.plan.order import sharing
 
 
 def one(service: dict[str, Any], **top: Any) -> Container:
@@ -53,6 +54,13 @@ def test_a_projects_names_are_composes() -> None:
     assert job.networks == (Endpoint("app_default", ("job",)),), "who names no network is on the default one"
     names = [(each.spec.name, each.external) for each in found.networks]
     assert names == [("app_default", False), ("app_front", False), ("outside", True)], "declared networks"
+
+
+@pytest.mark.parametrize("key", ["network_mode", "pid", "ipc", "uts"])
+def test_a_namespace_of_another_service_is_joined_and_that_one_starts_first(key: str) -> None:
+    document = {"name": "app", "services": {"a": {"image": "x", key: "service:b"}, "b": {"image": "x"}}}
+    first = next(each.spec for each in parse_declaration(document).containers if each.spec.service == "a")
+    assert getattr(first, key) == "container:app-b-1" and sharing(first) == ("app-b-1",), "by its container's name"
 
 
 def test_no_default_network_is_made_where_nobody_is_on_it() -> None:
