@@ -92,7 +92,7 @@ def many(found: scale.Scale, shares: Sequence[int]) -> Section:
     return Section(
         "Many containers",
         (
-            f"{len(found.starts)} containers on the default network, started one after the other: the median of the first {scale.GROUP}",
+            f"{len(found.starts)} containers on one network, started one after the other: the median of the first {scale.GROUP}",
             f"starts is {found.first * 1e3:.0f} ms, of the last {scale.GROUP} {found.last * 1e3:.0f} ms.",
             f"`ps` of all takes {listing:.0f} ms.",
             "",

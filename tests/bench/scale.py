@@ -16,6 +16,7 @@ from engines import Engine
 THRESHOLDS = {1: 1024, 2: 4096, 3: 8192}  # as the role `host` sets them: one table of neighbours is all namespaces' (arp(7))
 GROUP = 25  # starts that are compared, at either end
 LISTINGS = 15
+NETWORK, SUBNET = "many", "10.222.0.0/20"  # that of a network by default has 252 addresses
 
 
 class Scale(NamedTuple):
@@ -50,8 +51,10 @@ def raised_thresholds() -> Iterator[None]:
 def measure(engine: Engine, number: int) -> Scale:
     """Start `number` containers one after the other, list them; they are left running."""
     with raised_thresholds():
-        engine.do("run", "--detach", "--name", "warm", engines.IMAGE, "sleep", "100000")
-        starts = tuple(seconds(engine, "run", "--detach", "--name", f"c{each}", engines.IMAGE, "sleep", "100000") for each in range(number))
+        engine.do("network", "create", "--subnet", SUBNET, NETWORK)
+        run = ("run", "--detach", "--network", NETWORK, "--name")
+        engine.do(*run, "warm", engines.IMAGE, "sleep", "100000")
+        starts = tuple(seconds(engine, *run, f"c{each}", engines.IMAGE, "sleep", "100000") for each in range(number))
         return Scale(starts, tuple(seconds(engine, "ps") for _ in range(LISTINGS)))
 
 
@@ -64,3 +67,4 @@ def seconds(engine: Engine, *words: str) -> float:
 def remove(engine: Engine, names: Sequence[str]) -> None:
     for begin in range(0, len(names), 50):
         engine.do("rm", "--force", *names[begin : begin + 50])
+    engine.do("network", "rm", NETWORK)
