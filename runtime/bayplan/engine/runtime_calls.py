@@ -6,10 +6,12 @@ The command line is runc's, which crun, youki and others have as well: `--root`,
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from bayplan.errors import BayplanError, Unavailable
 from bayplan.kernel import linux
+from bayplan.kernel.pids import open_pidfd
 from bayplan.kernel.process import ProgramNotFound, ProgramRefused
 from bayplan.model import jsontext
 from bayplan.model.value import NamedTuple
@@ -17,6 +19,7 @@ from bayplan.supervise.launch import ENVIRONMENT
 
 STATE, LOG = "runtime", "runtime.log"
 _REFUSALS = ("permission denied", "not permitted", "exec format", "is a directory")
+_SECONDS = 300.0  # its hooks may take a while, too
 _LONGEST = 2000  # characters of a runtime's message that are shown
 
 
@@ -79,23 +82,38 @@ def execute(argv: list[str], stdio: tuple[int, int, int]) -> None:
 
 
 def expect(runtime: Runtime, pid: int, verb: str, *, program: str) -> None:
-    """Wait for a call of the runtime, and raise what it says where it fails."""
-    ended = wait(pid, None)
+    """Wait for a call of the runtime, and raise what it says where it fails; one that hangs is killed, or nobody could remove the
+    container."""
+    ended = wait(pid, _SECONDS)
+    if ended is None:
+        raise Unavailable(f"{runtime.name} {verb}: it has not ended within {_SECONDS:.0f} s, and was killed")
     if ended:
         raise _as_error(runtime, verb, ended, program)
 
 
-def wait(pid: int, seconds: float | None) -> int:
-    """The wait status of our child; one that takes longer than `seconds` is killed."""
-    if seconds is None:
+def wait(pid: int, seconds: float) -> int | None:
+    """The wait status of our child; None where it took longer than `seconds`, and was killed."""
+    if _ends(pid, seconds):
         return os.waitpid(pid, 0)[1]
-    deadline = time.monotonic() + seconds
-    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return None
+
+
+def _ends(pid: int, seconds: float) -> bool:
+    pidfd = open_pidfd(pid)
+    if pidfd >= 0:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        ended = bool(poll.poll(seconds * 1000))
+        os.close(pidfd)
+        return ended
+    deadline = time.monotonic() + seconds  # before Linux 5.3
+    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         if time.monotonic() > deadline:
-            os.kill(pid, 9)
-            return os.waitpid(pid, 0)[1]
+            return False
         time.sleep(0.005)
-    return ended[1]
+    return True
 
 
 def _as_error(runtime: Runtime, verb: str, ended: int, program: str) -> BayplanError:
