@@ -21,7 +21,7 @@ DUMPABLE = tuple((f"kernel/{name}.py", "linux.prctl(linux.PR_SET_DUMPABLE, 0)", 
 SLOW = ("kernel/process.py", "        linux.execveat(tr", "        __import__('time').sleep(0.2)\n        linux.execveat(tr")
 INSIDE = (  # who enters is born in the container's pid namespace, and executes the program itself
     ("kernel/sandbox.py", "build.enter(entry, wire), ", "build.enter(entry, wire), pid_namespace=joined.pop(linux.CLONE_NEWPID, -1), "),
-    ("kernel/sandbox.py", "listen=listen, enters=True", "listen=listen"),
+    ("kernel/sandbox.py", "program=program, enters=True", "program=program"),
     ("kernel/build.py", "    launch = process.Launch(entry.", "    wire = await_go(wire)\n    launch = process.Launch(entry."),
     ("kernel/build.py", '("enter", "gate", "exec")', '("exec",)'),
 )

@@ -21,7 +21,7 @@ from contextlib import suppress
 
 from bayplan.errors import BayplanError, Kernel
 from bayplan.kernel.process import program_error
-from bayplan.kernel.wire import CONTINUE, GO, LISTENER, decode_error, receive_from, send
+from bayplan.kernel.wire import CONTINUE, GO, LISTENER, ask_for_senders, decode_error, receive_from, send
 from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,16 +38,20 @@ def receive_child(wire: _socket.socket, between: int, listen: Callable[[int], No
     `wire` was asked for senders (wire.py). `listen` gets the number of a listener that `between` holds. Raises what went wrong; then
     `between` has not been reaped.
     """
+    believed = {between}
     while True:
         message, fds, sender = receive_from(wire)
         for fd in fds:
             os.close(fd)
-        if message and sender != between:  # somebody in the container, who has taken the wire
+        if message and sender not in believed:  # somebody in the container, who has taken the wire
             continue
         if message[:1] != LISTENER or not listen:
             break
-        listen(int(message[1:]))
+        listen(int(message[1:]) if message[1:].isdigit() else -1)
+        ask_for_senders(wire, False)
         send(wire, CONTINUE)
+        ask_for_senders(wire, True)
+        believed.add(0)  # it may have been quicker than that
     if len(message) != _PID.size:
         raise _trouble(message)
     os.waitpid(between, 0)
@@ -64,6 +68,7 @@ def _trouble(message: bytes) -> BayplanError:
 
 def open_gate(wire: _socket.socket) -> None:
     """Let the process go on. One that has been killed is found to have ended later."""
+    ask_for_senders(wire, False)
     with suppress(BrokenPipeError):
         send(wire, GO)
 

@@ -150,9 +150,9 @@ def enter(
             userns.give_streams(stdio, userns.read_mapping(pid))
         entry = build.Entry(wanted, joined, cgroup, stdio, seccomp, personality, preserve_fds, seccomp_flags(profile))
         program = wanted.args[0] if wanted.args else ""
-        created = _clone(0, lambda wire: build.enter(entry, wire), cgroup=cgroup, program=program)
+        created = _clone(0, lambda wire: build.enter(entry, wire), cgroup=cgroup, program=program, enters=True)
         scheduler = wanted.scheduler if scheduling.is_lost_by_fork(wanted.scheduler) else None
-        return created._replace(listen=listen, enters=True, scheduler=scheduler)
+        return created._replace(listen=listen, scheduler=scheduler)
     finally:
         for fd in opened:
             os.close(fd)
@@ -336,9 +336,10 @@ def _clone_inside(flags: int, plan: build.Plan, opened: list[int], *, program: s
     return Created(pid, open_pidfd(pid), ours, program)
 
 
-def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, pid_namespace: int = -1, program: str) -> Created:
+def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, program: str, pid_namespace: int = -1, enters: bool = False) -> Created:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
-    ask_for_senders(ours)
+    if enters:
+        ask_for_senders(ours, True)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pid_namespace >= 0 else -1
     try:
         with Step("making the container's first process"):
@@ -355,7 +356,7 @@ def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, pid_namespace: in
             linux.setns(own, linux.CLONE_NEWPID)
             os.close(own)
         theirs.close()
-    return Created(pid, open_pidfd(pid), ours, program)
+    return Created(pid, open_pidfd(pid), ours, program, enters=enters)
 
 
 def _fork(flags: int, cgroup: Cgroup | None) -> int:

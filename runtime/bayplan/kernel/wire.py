@@ -93,9 +93,10 @@ def receive(wire: _socket.socket) -> tuple[bytes, list[int]]:
     return receive_from(wire)[:2]
 
 
-def ask_for_senders(wire: _socket.socket) -> None:
-    """From now on the kernel says of what arrives who has sent it."""
-    wire.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+def ask_for_senders(wire: _socket.socket, wanted: bool) -> None:
+    """Whether the kernel says of what is sent here from now on who has sent it. Who asks for that must not send: the kernel would give
+    the socket an abstract address (unix(7), "Autobind feature")."""
+    wire.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, wanted)
 
 
 def receive_from(wire: _socket.socket) -> tuple[bytes, list[int], int]:
