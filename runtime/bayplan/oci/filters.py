@@ -43,7 +43,7 @@ def program(root: str, profile: Seccomp | None, capabilities: Capabilities) -> b
     try:
         with open(path, "rb", buffering=0) as file:
             kept = file.read()
-    except FileNotFoundError:
+    except OSError:  # mostly that there is none; anything else is said where it is written
         kept = b""
     if len(kept) > _SIZE and _digest(kept[_SIZE:]) == kept[:_SIZE]:  # a power cut may leave the beginning of a file
         return kept[_SIZE:]
