@@ -5,6 +5,8 @@ import pathlib
 import platform
 import re
 import shutil
+import socket
+import struct
 import subprocess
 
 import pytest
@@ -34,7 +36,9 @@ def normal(text: str) -> str:
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("parts", PROGRAMS)
 @pytest.mark.parametrize("wire", [3, 0x1234, 0xFFFF])
-def test_the_machine_code_is_the_assembly_written_beside_it(machine: str, parts: tuple[str, ...], wire: int, tmp_path: pathlib.Path) -> None:
+def test_the_machine_code_is_the_assembly_written_beside_it(
+    machine: str, parts: tuple[str, ...], wire: int, tmp_path: pathlib.Path
+) -> None:
     tool, architecture = OBJDUMP[machine]
     if not shutil.which(tool):
         pytest.skip(f"{tool} is not installed (Debian: binutils, binutils-aarch64-linux-gnu)")
@@ -74,7 +78,9 @@ MACHINES = {
 }
 
 
-def emulated(machine: str, tmp_path: pathlib.Path, script: str, *, parts: tuple[str, ...], wire: int, opened: int) -> subprocess.CompletedProcess[str]:
+def emulated(
+    machine: str, tmp_path: pathlib.Path, script: str, *, parts: tuple[str, ...], wire: int, opened: int
+) -> subprocess.CompletedProcess[str]:
     """The program of `machine` run with /bin/sh as its program, and the descriptor `opened` open for an error."""
     emulator = MACHINES[machine]
     if emulator and not shutil.which(emulator[0]):
@@ -110,3 +116,71 @@ def test_the_program_without_its_wire_runs_nothing(machine: str, parts: tuple[st
 def test_a_program_as_process_1_ends_as_the_signal_that_ended_its_child_says(machine: str, tmp_path: pathlib.Path) -> None:
     ended = emulated(machine, tmp_path, "kill -TERM $$", parts=("init",), wire=5, opened=5)
     assert ended.returncode == 128 + 15, "128 and the signal"
+
+
+PARENT = {"x86_64": (b"\xbf\x11\x80\0\0", b"\xbf\x11\0\0\0"), "aarch64": (b"\x20\x02\x90\xd2", b"\x20\x02\x80\xd2")}
+
+
+def entering(machine: str, tmp_path: pathlib.Path, word: str, said: bytes, *, parts: tuple[str, ...] = ENTER) -> list[bytes]:
+    """What the program says on its wire while it brings /bin/sh in, told `said` at the gate; last the output of the child."""
+    emulator = MACHINES[machine]
+    if emulator and not shutil.which(emulator[0]):
+        pytest.skip(f"{emulator[0]} is not installed (Debian: qemu-user-static)")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reader, writer = os.pipe()
+    code = trampoline.program(machine, parts, wire=theirs.fileno())
+    (tmp_path / "program").write_bytes(code.replace(*PARENT[machine]) if emulator else code)  # the emulator does not know CLONE_PARENT
+    (tmp_path / "program").chmod(0o755)
+    start = [*emulator, *(["-0", "/bin/sh"] if emulator else [])]
+    argv = [*start, str(tmp_path / "program"), "sh", "-c", word] if emulator else ["/bin/sh", "sh", "-c", word]
+    path = shutil.which(emulator[0]) if emulator else str(tmp_path / "program")
+    with ours, subprocess.Popen(argv, executable=path, pass_fds=[theirs.fileno()], stdout=writer, stdin=subprocess.DEVNULL) as between:
+        theirs.close()
+        os.close(writer)
+        messages = [ours.recv(64)]
+        assert between.wait(20) == 0, "the one between ends at once, and well"
+        ours.send(said)
+        while message := ours.recv(64):
+            messages.append(message)
+    with open(reader, "rb") as output:
+        messages.append(output.read())
+    if not emulator:
+        os.waitpid(struct.unpack("=Q", messages[0])[0], 0)
+    return messages
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("parts", [ENTER, ("enter", "gate", "init"), ("enter", "terminal", "gate", "exec")])
+def test_who_enters_is_a_child_of_the_same_parent_in_a_session_of_its_own(
+    machine: str, parts: tuple[str, ...], tmp_path: pathlib.Path
+) -> None:
+    script = "echo $PPID $(cut -d' ' -f6 /proc/self/stat)"
+    told, output = entering(machine, tmp_path, script, b"G", parts=parts)
+    pid = struct.unpack("=Q", told)[0]
+    parent, session = (int(word) for word in output.split())
+    assert session == pid, "a session of its own, whose number the wire has told"
+    if not MACHINES[machine] and "init" not in parts:
+        assert parent == os.getpid(), "our child, not the child of the one between, which has ended"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("said", [b"X", b"R"])
+def test_nothing_runs_that_was_not_let_through_the_gate(machine: str, said: bytes, tmp_path: pathlib.Path) -> None:
+    told, output = entering(machine, tmp_path, "echo ran", said)
+    assert len(told) == 8 and output == b"", "it ends"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_program_that_cannot_be_executed_is_told_after_the_gate(machine: str, tmp_path: pathlib.Path) -> None:
+    if MACHINES[machine]:
+        pytest.skip("the emulator takes the program's name from its own command line")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    (tmp_path / "program").write_bytes(trampoline.program(machine, ENTER, wire=theirs.fileno()))
+    (tmp_path / "program").chmod(0o755)
+    with ours, subprocess.Popen(["/nothing", "x"], executable=str(tmp_path / "program"), pass_fds=[theirs.fileno()]):
+        theirs.close()
+        pid = struct.unpack("=Q", ours.recv(64))[0]
+        ours.send(b"G")
+        assert ours.recv(64) == struct.pack("=I", 2), "ENOENT, in four bytes"
+        assert os.waitpid(pid, 0)[1] == 127 << 8
+

@@ -26,10 +26,13 @@ from bayplan.store.status import Started
 from bayplan.supervise import launch
 
 if TYPE_CHECKING:
+    import signal as _signal
     from typing import NoReturn
 
     from bayplan.model.image import ImageConfig
     from bayplan.model.runtime import Config
+else:
+    import _signal  # without the enumerations of `signal`
 
 LOCK_PATIENCE = 5.0  # seconds
 _KINDS = {kind.kind: kind for kind in (Invalid, NotFound, Conflict, Denied, Unavailable)}
@@ -65,17 +68,24 @@ def start(state: State, record: Record, *, owner: bool = False) -> int:
     cgroup.adopt(state, builder)
     trouble = _read_all(reader)
     if trouble.strip():
-        os.waitpid(builder, 0)
+        _reap(builder)
         if ours >= 0:
             os.close(ours)
         raise _as_error(trouble, record.name)
     if not trouble:
-        os.waitpid(builder, 0)
+        _reap(builder)
         if ours >= 0:
             os.close(ours)
         _undo_for_killed(state, record)
         raise Unavailable(f"starting container {record.name}: the process that was making it has been killed; try again")
     return ours
+
+
+def _reap(builder: int) -> None:
+    try:
+        os.waitpid(builder, 0)
+    except ChildProcessError:  # our caller ignores SIGCHLD: it has ended, and the kernel has reaped it
+        return
 
 
 def _lock(directory: str, record: Record) -> int:
@@ -113,6 +123,8 @@ def _build_or_tell(state: State, record: Record, *, lock: int, owner: int, write
             if fd >= 0:
                 os.close(fd)
         os.setsid()
+        # a caller that ignores it, as a tool that loads us as a library may, would have us wait for ever for children (sigaction(2))
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         build(state, record, lock=lock, owner=owner, writer=writer)
     except BaseException as error:
         _write(writer, jsontext.dumps(_described(error)).encode())

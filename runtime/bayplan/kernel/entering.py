@@ -54,7 +54,8 @@ def receive_child(wire: _socket.socket, between: int, listen: Callable[[int], No
         believed.add(0)  # it may have been quicker than that
     if len(message) != _PID.size:
         raise _trouble(message)
-    os.waitpid(between, 0)
+    with suppress(ChildProcessError):  # a caller that ignores SIGCHLD has it reaped by the kernel
+        os.waitpid(between, 0)
     return int(_PID.unpack(message)[0])
 
 

@@ -7,7 +7,8 @@
       returns when execve has succeeded   │                                       the image's program
 
 The child speaks over one SEQPACKET socket: `R` for ready (before it `H`, where hooks wait for that), `E` and an error's parts, four
-bytes of errno from the trampoline, or end of file once the program runs. The child never outlives a caller that dies first: it
+bytes of errno from the trampoline, or end of file once the program runs. What enters makes another process, which is told by
+eight bytes (entering.py). The child never outlives a caller that dies first: it
 sees the end of file too. The clone is a fork of this interpreter: a caller's other threads wait for something and run no Python
 meanwhile (a builder has none).
 """
@@ -342,7 +343,7 @@ def _clone(flags: int, child: Child, *, cgroup: Cgroup | None, program: str, pid
         ask_for_senders(ours, True)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pid_namespace >= 0 else -1
     try:
-        with Step("making the container's first process"):
+        with Step("making a process in the container (its limit of processes?)" if enters else "making the container's first process"):
             if own >= 0:  # takes effect for children only, and is undone below
                 linux.setns(pid_namespace, linux.CLONE_NEWPID)
             pid = _fork(flags, cgroup)
