@@ -95,3 +95,36 @@ def test_a_process_moves_into_a_delegated_scope_of_a_real_systemd(booted: sandbo
     lines = ended.output.split("\n")
     assert lines[0] == "/bayplan.slice/bayplan-x.scope", f"in the scope, and the second call changes nothing: {ended.output}"
     assert {"Delegate=yes", "Slice=bayplan.slice", 'Description=a "quoted" test'} <= set(lines), "delegated, in our slice"
+
+
+OF_ANOTHER = """
+import subprocess, sys, time
+sys.path.insert(0, "/srv")
+from bayplan.errors import Unavailable
+from bayplan.kernel import systemd
+children = [subprocess.Popen(["sleep", "1000"]) for _ in range(2)]
+systemd.make_scope("box-1.scope", pid=children[0].pid, slice_name="system-box.slice", description="container 1")
+place = lambda pid: next(line.split(":")[2].strip() for line in open(f"/proc/{pid}/cgroup") if "name=systemd" in line)
+for _ in range(100):  # as above
+    if place(children[0].pid).endswith(".scope"):
+        break
+    time.sleep(0.02)
+print(place(children[0].pid))
+print("own", place("self").rpartition("/")[2])
+systemd._SECONDS = 0.2
+try:
+    systemd.make_scope("box-1.scope", pid=children[1].pid, slice_name="system-box.slice", description="again")
+except Unavailable as error:
+    print("refused:", error)
+for child in children:
+    child.kill()
+"""
+
+
+def test_a_scope_is_made_for_another_process_in_any_slice(booted: sandbox.Started) -> None:
+    if not os.path.exists("/usr/bin/python3"):
+        pytest.skip("the host's own /usr/bin/python3 is not there")
+    place, own, refused, *_ = python(booted, OF_ANOTHER).output.split("\n")
+    assert place == "/system.slice/system-box.slice/box-1.scope", "that process is in there"
+    assert own != "own box-1.scope", "who asked for it is not"
+    assert refused.startswith("refused: making the scope box-1.scope: systemd refuses: "), "one that runs is not joined"

@@ -8,7 +8,6 @@ A scope is delegated, which is what is beneath its cgroup, and not that itself (
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from bayplan.errors import Conflict, Invalid, NotFound
 from bayplan.kernel import cgroups, freezer
@@ -88,8 +87,10 @@ def remove(found: Record) -> None:
         cgroups.remove(there, leaf="")
     if there and found.systemd and there.version == 1:  # of which systemd knows not every hierarchy
         for directory in cgroups.directories(there):
-            with suppress(OSError):
+            try:
                 os.rmdir(os.path.dirname(directory))
+            except OSError:
+                continue
 
 
 def hold(made: Record) -> tuple[int, int]:
