@@ -85,6 +85,12 @@ def test_who_watches_with_the_right_to_trace_finds_no_executable_of_the_host_eit
     assert digest(victim) == before and str(victim) not in found, "CAP_SYS_PTRACE is for the container's own processes"
 
 
+def test_who_watches_the_host_s_processes_finds_no_interpreter_that_enters(host: Host, victim: Path) -> None:
+    """With `--pid host` it is visible, and protected by its rights and by not being dumpable."""
+    before, found = digest(victim), watched(host, victim, "--pid", "host")
+    assert digest(victim) == before and str(victim) not in found and "overwritten" not in found, f"{found}"
+
+
 def test_born_inside_who_enters_is_overwritten_by_who_may_trace(host: Host, victim: Path, tmp_path: Path) -> None:
     weak, before = weakened(tmp_path / "weak", SLOW, *INSIDE), digest(victim)
     assert "overwritten" in watched(host, victim, "--cap-add", "SYS_PTRACE", runtime=weak, times=6), "so the attack bites"
