@@ -45,7 +45,7 @@ def receive_child(wire: _socket.socket, between: int, listen: Callable[[int], No
             os.close(fd)
         if message and sender not in believed:  # somebody in the container, who has taken the wire
             continue
-        if message[:1] != LISTENER or not listen:
+        if not (listen and message[:1] == LISTENER and message[1:].isdigit()):
             break
         listen(int(message[1:]) if message[1:].isdigit() else -1)
         ask_for_senders(wire, False)
