@@ -7,18 +7,17 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 from cli_lab import Lab, lab
+from oci_lab import executable
 from sandbox_lab import NAMESPACES, Box
 
-from bayplan.kernel import cgroups, sandbox
+from bayplan.kernel import cgroups
 
 NAME = f"test{os.getpid()}"
-RUNTIME = pathlib.Path(sandbox.__file__).parents[2]
 ROOT = pathlib.Path(cgroups.ROOT)
 BOOTED = os.path.exists("/run/systemd/private") and (ROOT / "cgroup.controllers").exists()
 
@@ -129,6 +128,7 @@ class Bundle:
     def __init__(self, box: Box) -> None:
         self.directory = box.directory / "bundle"
         self.directory.mkdir()
+        self.program = executable(self.directory)
         assert self.oci("spec").returncode == 0, "there is a configuration to start from"
         document = json.loads((self.directory / "config.json").read_text())
         document["root"] = {"path": str(box.layer)}
@@ -138,8 +138,7 @@ class Bundle:
         (self.directory / "config.json").write_text(json.dumps(document))
 
     def oci(self, *words: str) -> subprocess.CompletedProcess[str]:
-        code = f"import sys; sys.path.insert(0, {str(RUNTIME)!r}); from bayplan.oci.main import main; main(sys.argv[1:])"
-        command = [sys.executable, "-I", "-S", "-c", code, "--root", str(self.directory / "state"), "--systemd-cgroup", *words]
+        command = [str(self.program), "--root", str(self.directory / "state"), "--systemd-cgroup", *words]
         with open(self.directory / "stdout", "w+") as out, open(self.directory / "stderr", "w+") as err:  # a container keeps its own
             done = subprocess.run(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=120, check=False)
         said = [(self.directory / name).read_text() for name in ("stdout", "stderr")]
