@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -190,3 +191,47 @@ def test_a_scope_that_is_ended_by_systemd_is_a_stopped_container(bundle: Bundle)
     bundle.ok("delete", NAME)
     bundle.ok("run", "--detach", NAME)
     assert unit(f"bayplan-{NAME}.scope")["ActiveState"] == "active", "and the name is free again"
+
+
+@pytest.fixture
+def storage() -> Iterator[pathlib.Path]:
+    """Podman's, whose paths are short, and which it mounts on itself."""
+    if not shutil.which("podman"):
+        pytest.skip("podman is not installed (Debian: podman)")
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="bayplan-", dir="/var/tmp"))
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory / "storage/overlay")], capture_output=True, check=False)
+    shutil.rmtree(directory)
+
+
+def test_podman_runs_containers_in_scopes_by_the_oci_runtime(tmp_path: pathlib.Path, storage: pathlib.Path) -> None:
+    box, name = Box(tmp_path), f"podman-{NAME}"
+    (tmp_path / "runtime").mkdir()
+    places = ("--root", str(storage / "storage"), "--runroot", str(storage / "run"), "--storage-driver", "overlay")
+    command = ["podman", *places, "--cgroup-manager", "systemd", "--runtime", str(executable(tmp_path / "runtime")), "--log-level", "error"]
+
+    def podman(*words: str) -> str:
+        with open(tmp_path / "said", "w+") as said:  # what watches a container keeps its streams
+            done = subprocess.run([*command, *words], stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=120, check=False)
+        text = (tmp_path / "said").read_text()
+        assert done.returncode == 0, f"podman {' '.join(words)}: {text}"
+        return text
+
+    subprocess.run(["tar", "-C", str(box.layer), "-cf", str(tmp_path / "root.tar"), "."], check=True)
+    podman("import", str(tmp_path / "root.tar"), "localhost/box:1")
+    options = ("--network", "none", "--memory", "64m", "--cpus", "0.2", "--pids-limit", "50")
+    podman("run", "--detach", "--name", name, *options, "localhost/box:1", "sleep", "1000")
+    scope = f"libpod-{podman('inspect', '--format', '{{.Id}}', name).strip()}.scope"
+    try:
+        place = pathlib.Path(f"{ROOT}{unit(scope, 'ControlGroup')['ControlGroup']}")
+        systemctl("daemon-reload")
+        assert limits(place / "container") == LIMITS, "its limits are there, and stay"
+        assert podman("exec", name, "cat", "/proc/self/cgroup") == "0::/\n", "what enters it is in its cgroup"
+        assert "67.11MB" in podman("stats", "--no-stream", name), "it is measured"
+        podman("pause", name)
+        assert podman("inspect", "--format", "{{.State.Status}}", name) == "paused\n", "it is paused"
+        podman("unpause", name)
+    finally:
+        podman("rm", "--force", "--time", "0", name)
+    until_gone(scope)
+    podman("rmi", "localhost/box:1")
