@@ -825,3 +825,34 @@ def test_in_a_user_namespace_of_other_ids_all_of_it_is_mounted() -> None:
     assert "1,   3" in output and "No space left on device" in output, f"devices are the host's: {output}"
     assert output.count("Read-only file system") == 3, f"what is read-only is: {output}"
     assert output.endswith("new 0\n" if mapped else "new False\n"), f"and what root makes there is root's on the host: {output}"
+
+
+SHARED = """
+linux.mount("tmpfs", "/srv", "tmpfs", 0, "mode=755")  # for a root who is nobody outside
+linux.mount("", "/", "", linux.MS_REC | linux.MS_SHARED)
+from sandbox_lab import Box, NAMESPACES
+from bayplan.kernel.rootfs import Plain
+from bayplan.model.capabilities import granted
+from bayplan.model.runtime import *
+base = pathlib.Path("/srv/base")
+base.mkdir()
+box = Box(base)
+(box.layer / "sub").mkdir()
+linux.mount("tmpfs", str(box.layer / "sub"), "tmpfs", 0, "mode=755")
+(box.layer / "sub" / "deep").mkdir()
+for directory, inner, files in os.walk(base):
+    for name in (".", *inner, *files):
+        os.lchown(f"{directory}/{name}", 100000, 100000)
+box.rootfs = Plain(str(box.layer))
+ids = (IdMapping(0, 100000, 65536),)
+own = {"namespaces": (*NAMESPACES, Namespace("user")), "uid_mappings": ids, "gid_mappings": ids}
+script = "cat /proc/self/uid_map; mount -t tmpfs x /sub/deep && echo mounted"
+print(box.sh(script, capabilities=granted(privileged=True), linux=own).split())
+print(str(box.layer / "sub" / "deep") in open("/proc/self/mountinfo").read())
+"""
+
+
+def test_in_a_user_namespace_nothing_that_is_mounted_reaches_a_host_that_shares_its_mounts() -> None:
+    """As every host does that systemd runs."""
+    output = in_namespace(SHARED)
+    assert output.splitlines() == ["['0', '100000', '65536', 'mounted']", "False"], f"it starts, and mounts for itself: {output}"
