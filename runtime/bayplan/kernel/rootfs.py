@@ -92,16 +92,23 @@ def mount_rootfs(rootfs: Rootfs, *, propagation: str = "private") -> int:
     if isinstance(rootfs, Tree):
         with Step("attaching the root file system"):  # unseen on top of the host's root, which it is about to replace
             linux.move_mount(rootfs.fd, paths.open_root("/"))
+            _cut(f"/proc/self/fd/{rootfs.fd}", propagation)  # it was copied from the host, whose mounts systemd shares
             return rootfs.fd
     if isinstance(rootfs, Plain):
         with Step(f"binding the root file system {rootfs.path}"):
             linux.mount(rootfs.path, rootfs.path, "", linux.MS_BIND | linux.MS_REC)
-            if not propagation.endswith("slave"):
-                linux.mount("", rootfs.path, "", linux.MS_PRIVATE)
+            _cut(rootfs.path, propagation)
             return paths.open_root(rootfs.path)
     with Step(f"mounting {len(rootfs.lower)} layers of the root file system"):
         _mount_overlay(rootfs)
         return paths.open_root(rootfs.upper)
+
+
+def _cut(path: str, propagation: str) -> None:
+    """Let nothing that is mounted there reach the host, and, of the top, what the host mounts reach it only where that is asked for."""
+    linux.mount("", path, "", linux.MS_REC | linux.MS_SLAVE)
+    if not propagation.endswith("slave"):
+        linux.mount("", path, "", linux.MS_PRIVATE)
 
 
 def overlay_data(rootfs: Overlay) -> str:
