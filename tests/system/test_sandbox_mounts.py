@@ -828,13 +828,13 @@ def test_in_a_user_namespace_of_other_ids_all_of_it_is_mounted() -> None:
 
 
 SHARED = """
-linux.mount("tmpfs", "/srv", "tmpfs", 0, "mode=755")  # for a root who is nobody outside
+linux.mount("tmpfs", "/mnt", "tmpfs", 0, "mode=755")  # for a root who is nobody outside
 linux.mount("", "/", "", linux.MS_REC | linux.MS_SHARED)
 from sandbox_lab import Box, NAMESPACES
 from bayplan.kernel.rootfs import Plain
 from bayplan.model.capabilities import granted
 from bayplan.model.runtime import *
-base = pathlib.Path("/srv/base")
+base = pathlib.Path("/mnt/base")
 base.mkdir()
 box = Box(base)
 (box.layer / "sub").mkdir()
