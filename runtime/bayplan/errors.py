@@ -66,7 +66,7 @@ def explain(error: BaseException) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return Unavailable.kind, "out of memory"
     if type(error).__module__ == "sqlite3":
-        return Unavailable.kind, f"reading the records of this state (db.sqlite): {error}; nothing is removed: put a backup of that file back"
+        return Unavailable.kind, f"reading the records (db.sqlite): {error}; nothing is removed: put a backup of that file back"
     return "bug", f"this is a bug in bayplan: {type(error).__name__}: {error} ({place(error)})"
 
 

@@ -154,16 +154,31 @@ def ps(call: Call) -> int:
     from bayplan.cli.filters import parse_filters
 
     filters = parse_filters(call.many("filter"), _FILTERS)
+    full = call.flag("no-trunc")
     state = call.state()
     from bayplan.engine import containers
+    from bayplan.store import status
 
     ordered = sorted(containers.all_records(state), key=lambda record: record.created, reverse=True)
     commands = _commands(state, ordered)
-    documents = [ps_document(state, each, commands[each.id], full=call.flag("no-trunc")) for each in ordered]
+    published = _published(state)
+    boot = status.boot_id()
+    runs = {each.id: containers.run_of(state, each.id, boot=boot) for each in ordered}
+    documents = [ps_document(each, runs[each.id], commands[each.id], published.get(each.id, []), full=full) for each in ordered]
     count = 1 if call.flag("latest") else call.number("last")
     everything = call.flag("all") or count > 0 or "status" in filters or "exited" in filters
     shown = [each for each in documents if (everything or each["State"] in containers.RUNNING) and _matches(each, filters)]
     return listing(call, map(_public, shown[:count] if count > 0 else shown), _PS)
+
+
+def _published(state: State) -> dict[str, list[PortRow]]:
+    """The ports of each container, by its id."""
+    from bayplan.store import records
+
+    found: dict[str, list[PortRow]] = {}
+    for row in sorted(records.ports(state.records), key=lambda row: (row.target, row.port)):
+        found.setdefault(row.container, []).append(row)
+    return found
 
 
 def _commands(state: State, ordered: Iterable[Record]) -> dict[str, str]:
@@ -185,12 +200,9 @@ def _commands(state: State, ordered: Iterable[Record]) -> dict[str, str]:
     return found
 
 
-def ps_document(state: State, record: Record, words: str, *, full: bool) -> dict[str, Any]:
+def ps_document(record: Record, run: Run, words: str, published: Iterable[PortRow], *, full: bool) -> dict[str, Any]:
     """One container as `ps` and its --format know it; members with an underscore are for filters only."""
-    from bayplan.engine import containers
-    from bayplan.store import records
-
-    run, spec = containers.run_of(state, record.id), record.spec
+    spec = record.spec
     command = quoted(words)
     return {
         "ID": record.id if full else short(record.id),
@@ -200,7 +212,7 @@ def ps_document(state: State, record: Record, words: str, *, full: bool) -> dict
         "RunningFor": moments.ago(record.created),
         "Status": status_text(run),
         "State": run.status,
-        "Ports": ports_text(records.ports(state.records, container=record.id)) if run.status in ("running", "paused") else "",
+        "Ports": ports_text(published) if run.status in ("running", "paused") else "",
         "Names": record.name,
         "Labels": labels_text(spec.labels),
         "Mounts": ",".join(mount.source for mount in spec.mounts if mount.source),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STATUS_LIMIT = 1 << 20
+_USUAL = 8192
 _LARGEST = 1 << 63
 
 
@@ -57,8 +58,7 @@ def boot_id() -> str:
 def start_time(pid: int) -> int:
     """Clock ticks since boot at which the process started, 0 where there is none or only a zombie (proc(5), stat, field 22)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
@@ -168,11 +168,23 @@ def write_bytes(path: str, data: bytes, mode: int = 0o600) -> None:
 def _read(path: str) -> dict[str, Any] | None:
     """A status file's mapping; None where there is none, or where a power cut left it empty."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            document = jsontext.loads(file.read(STATUS_LIMIT))
+        document = jsontext.loads(_content(path).decode("utf-8", "replace"))
     except (FileNotFoundError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _content(path: str) -> bytes:
+    """The beginning of a small file. A start looks at two for each neighbour: a file object would take three times as long."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = chunk = os.read(fd, _USUAL)
+        while len(chunk) == _USUAL and len(content) < STATUS_LIMIT:
+            chunk = os.read(fd, _USUAL)
+            content += chunk
+        return content
+    finally:
+        os.close(fd)
 
 
 def _remove(path: str) -> None:
