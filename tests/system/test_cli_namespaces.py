@@ -82,6 +82,15 @@ def test_a_container_beside_another_sees_its_processes_and_can_signal_them(host:
     host.ok("rm", "target")
 
 
+def test_nobody_starts_beside_who_may_trace_it(host: Lab) -> None:
+    host.ok("run", "-d", "--name", "tracer", "--cap-add", "SYS_PTRACE", "--pid", "container:other", IMAGE, "sleep", "1000")
+    for place in ("other", "tracer"):
+        done = host.run("run", "--rm", "--pid", f"container:{place}", IMAGE, "true")
+        assert done.returncode == 125 and "tracer may trace them (SYS_PTRACE)" in done.stderr, "it could write to the host's interpreter"
+    host.ok("rm", "-f", "tracer")
+    host.ok("run", "--rm", "--pid", "container:other", IMAGE, "true")
+
+
 def test_an_exec_can_be_left_with_its_keys_and_runs_on(host: Lab) -> None:
     for options, keys in ((("--detach-keys", "ctrl-x,y"), b"\x18y"), ((), b"\x10\x11")):
         typist = Typist(host.command("exec", "-it", *options, "other", "sh", "-c", "echo ready; read line; sleep 600"))
