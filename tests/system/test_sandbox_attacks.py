@@ -402,7 +402,7 @@ def test_everything_works_on_a_kernel_without_the_newer_calls() -> None:
         "sys.exit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', '-k', f'not ({skip})', *files]))\n"
     )
     here = str(pathlib.Path(__file__).parent)
-    environment = {**os.environ, "BAYPLAN_OLD_KERNEL": "1"}
+    environment = {**os.environ, "BAYPLAN_OLD_KERNEL": "1", "OLD_KERNEL": "1"}
     ended = subprocess.run(
         [sys.executable, "-c", code, here], capture_output=True, text=True, env=environment, timeout=120, check=False
     )
