@@ -18,7 +18,7 @@ import pytest
 from engine_lab import RUNTIME, Lab, service
 
 from bayplan.engine import containers
-from bayplan.store import locks
+from bayplan.store import locks, status
 
 
 @pytest.fixture
@@ -73,6 +73,27 @@ def fetch(url: str) -> str:
             return str(answer.read().decode())
     except OSError as error:
         return f"no answer: {error}"
+
+
+def test_a_name_is_answered_as_long_as_its_container_lives(lab: Lab) -> None:
+    """Also where nobody was left to take it out, and where the file of names is lost or that of another boot."""
+    networked = {"networks": {"default": None}}
+    lab.done({"name": "site", "services": {name: service(**networked) for name in ("web", "db", "client")}, "networks": {"default": {}}})
+    run = status.read_started(str(lab.directory("site-web-1")))
+    assert run is not None
+    lab.inside("site-client-1", "nslookup", "web.")
+    os.kill(run.monitor, signal.SIGKILL)
+    os.kill(run.pid, signal.SIGKILL)
+    lab.wait("its process has ended", lambda: not status.process_alive(run, status.boot_id()))
+    lab.command("exec", "site-client-1", "nslookup", "web.", status=1)
+    (names,) = Path(lab.path).glob("networks/*/names")
+    for lost in ("", names.read_text().replace(status.boot_id(), "0" * 36)):
+        names.write_text(lost)
+        lab.command("start", "site-web-1")
+        for name in ("web.", "db.", "site-client-1."):
+            lab.inside("site-client-1", "nslookup", name)
+        lab.command("stop", "site-web-1")
+        lab.command("exec", "site-client-1", "nslookup", "web.", status=1)
 
 
 def test_a_removed_option_is_removed_and_limits_change_under_the_same_process(lab: Lab) -> None:

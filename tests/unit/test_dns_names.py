@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from bayplan.store import status
 from bayplan.supervise.names import LARGEST, Names
+
+US = f"{os.getpid()}:{status.start_time(os.getpid())}"
 
 
 @pytest.fixture
 def names(tmp_path: Path) -> Names:
-    (tmp_path / "front").write_text("10.0.0.2 web  Front\n10.0.0.3 web api\n\n10.0.0.30 web-2 webx\nfd00::2 web\n")
-    (tmp_path / "back").write_text("10.1.0.2 web db")
+    (tmp_path / "front").write_text(
+        f"# boot\n10.0.0.2 web  Front {US}\n10.0.0.3 web api {US}\n\n10.0.0.30 web-2 webx {US}\nfd00::2 web {US}\n"
+        f"10.0.0.4 web old {os.getpid()}:1\n10.0.0.5 web api\n10.0.0.6 web odd x:y\n"
+    )
+    (tmp_path / "back").write_text(f"10.1.0.2 web db {US}")
     return Names((str(tmp_path / "front"), str(tmp_path / "back"), str(tmp_path / "gone")))
 
 
@@ -22,6 +28,8 @@ TABLE = [
     (b"front", ["10.0.0.2"]),
     (b"db", ["10.1.0.2"]),
     (b"web-2", ["10.0.0.30"]),
+    (b"old", []),  # that process is another one's by now
+    (b"odd", []),
     (b"we", []),
     (b"eb", []),
     (b"10.0.0.2", []),
@@ -39,12 +47,13 @@ def test_an_address_gives_its_first_name(names: Names) -> None:
     assert names.name_of("10.1.0.2") == b"web"
     assert names.name_of("fd00:0:0:0::2") == b"web", "however the address is spelled"
     assert names.name_of("10.0.0.9") == b""
+    assert names.name_of("10.0.0.4") == b"", "and one that has ended none"
     assert names.name_of("not an address") == b""
 
 
 def test_a_file_renamed_over_the_old_one_is_read_at_the_next_question(names: Names, tmp_path: Path) -> None:
     assert names.addresses(b"late") == []
-    (tmp_path / "new").write_text("10.1.0.2 web db\n10.1.0.3 late\n")
+    (tmp_path / "new").write_text(f"10.1.0.2 web db {US}\n10.1.0.3 late {US}\n")
     os.rename(tmp_path / "new", tmp_path / "back")
     assert names.addresses(b"late") == ["10.1.0.3"]
     (tmp_path / "back").unlink()

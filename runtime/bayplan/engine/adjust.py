@@ -12,7 +12,7 @@ from bayplan.kernel import firewall, links
 from bayplan.model.container import Container, Endpoint
 from bayplan.model.network import Network
 from bayplan.plan import addresses, bundle
-from bayplan.store import records
+from bayplan.store import records, status
 from bayplan.store.records import EndpointRow, NetworkRow, PortRow
 from bayplan.supervise import client, launch
 
@@ -165,7 +165,9 @@ def _attach(state: State, record: Record, lease: EndpointRow, pid: int) -> None:
         with records.transaction(state.records):
             records.remove_endpoint(state.records, record.id, lease.network)
         raise
-    endpoints.announce(state, (lease,))
+    run = status.read_started(state.root.container(record.id))
+    if run:
+        endpoints.join(state, (lease,), run)
 
 
 def disconnect(state: State, record: Record, network: str) -> None:
@@ -178,7 +180,7 @@ def disconnect(state: State, record: Record, network: str) -> None:
     links.detach(addresses.link_name(state.id, lease.ipv4))
     with records.transaction(state.records):
         records.remove_endpoint(state.records, record.id, row.id)
-    endpoints.announce(state, (lease,))
+    endpoints.leave(state, (lease,))
 
 
 def connect_now(state: State, record: Record, endpoint: Endpoint) -> None:

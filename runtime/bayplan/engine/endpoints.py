@@ -13,6 +13,7 @@ from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import addresses
 from bayplan.store import records, status
 from bayplan.store.records import EndpointRow, NetworkRow, PortRow
+from bayplan.store.status import Started
 
 if TYPE_CHECKING:
     from bayplan.kernel import firewall, links, namesockets, ports
@@ -190,12 +191,18 @@ def detach(state: State, container_id: str) -> None:
     gone = publications.of(state, container_id, leases)
     if gone:
         firewall.unpublish(state.id, gone)
-    announce(state, leases)
+    leave(state, leases)
 
 
-def announce(state: State, leases: tuple[EndpointRow, ...]) -> None:
+def join(state: State, leases: tuple[EndpointRow, ...], run: Started) -> None:
+    """This run of the container answers to its names now."""
     for lease in leases:
-        files.announce(state, records.network_by_id(state.records, lease.network))
+        files.join(state, records.network_by_id(state.records, lease.network), lease, run)
+
+
+def leave(state: State, leases: tuple[EndpointRow, ...]) -> None:
+    for lease in leases:
+        files.leave(state, records.network_by_id(state.records, lease.network), lease)
 
 
 def internal_only(state: State, leases: tuple[EndpointRow, ...]) -> bool:

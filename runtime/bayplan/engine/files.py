@@ -8,8 +8,10 @@ from bayplan.engine.state import State
 from bayplan.model.container import Container
 from bayplan.plan import hostfiles
 from bayplan.plan.bundle import hostname
+from bayplan.plan.hostfiles import Presence
 from bayplan.store import locks, records, status
 from bayplan.store.records import EndpointRow, NetworkRow
+from bayplan.store.status import Started
 
 DEFAULT_NETWORK = "bridge"
 HOSTS_LIMIT = 1 << 20
@@ -91,36 +93,61 @@ def _neighbours(state: State, container_id: str) -> tuple[tuple[str, str], ...]:
     default = records.network_named(state.records, DEFAULT_NETWORK)
     if default is None:
         return ()
-    return tuple(
-        (lease.ipv4, " ".join(lease.names))
-        for lease in running_endpoints(state, default)
-        if lease.container != container_id and lease.names
-    )
+    leases = _present_leases(state, default, _alive(_presences(state, default)))
+    return tuple((lease.ipv4, " ".join(lease.names)) for lease in leases if lease.container != container_id and lease.names)
 
 
-def running_endpoints(state: State, network: NetworkRow) -> tuple[EndpointRow, ...]:
-    """The network's leases whose containers run."""
-    boot = status.boot_id()
-    leases = records.endpoints(state.records, network=network.id)
-    return tuple(lease for lease in leases if _runs(state, lease.container, boot))
+def join(state: State, network: NetworkRow, lease: EndpointRow, run: Started) -> None:
+    """The container answers to its names on the network from now on, as long as this run of it lasts."""
+    addresses = [address for address in (lease.ipv4, lease.ipv6) if address]
+    _announce(state, network, lease, tuple(Presence(address, lease.names, run.pid, run.pid_start) for address in addresses))
 
 
-def _runs(state: State, container_id: str, boot: str) -> bool:
-    started = status.read_started(state.root.container(container_id))
-    return started is not None and status.process_alive(started, boot)
+def leave(state: State, network: NetworkRow, lease: EndpointRow) -> None:
+    _announce(state, network, lease, ())
 
 
-def announce(state: State, network: NetworkRow) -> None:
-    """Write the network's names anew, and on the default network its containers' /etc/hosts: somebody came or went."""
+def _announce(state: State, network: NetworkRow, lease: EndpointRow, own: tuple[Presence, ...]) -> None:
+    """Bring the network's names up to date, and on the default network its containers' /etc/hosts.
+
+    The others' lines stay as they are, so that a start on a network of hundreds costs no more than one on an empty one; whoever reads
+    them looks whether that process lives.
+    """
     directory = state.root.network(network.id)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     with locks.network(directory):
-        present = running_endpoints(state, network)
-        addresses = [(address, lease.names) for lease in present for address in (lease.ipv4, lease.ipv6) if address]
-        status.write_file(state.root.network_names(network.id), hostfiles.names(addresses))
+        before = _presences(state, network)
+        others = [each for each in before if each.address not in (lease.ipv4, lease.ipv6) and each.names[0] != lease.names[0]]
+        status.write_file(state.root.network_names(network.id), hostfiles.names(status.boot_id(), (*others, *own)))
         if network.name == DEFAULT_NETWORK:
-            for lease in present:
-                _refresh_unless_leased(state, lease, present)
+            present = _present_leases(state, network, _alive((*others, *own)))
+            for each in present:
+                _refresh_unless_leased(state, each, present)
+
+
+def _presences(state: State, network: NetworkRow) -> tuple[Presence, ...]:
+    """Who is on the network: as its file of names says, or the records, where there is none of this boot."""
+    boot = status.boot_id()
+    known = hostfiles.parse_names(_host_text(state.root.network_names(network.id)), boot)
+    return _recorded(state, network, boot) if known is None else known
+
+
+def _recorded(state: State, network: NetworkRow, boot: str) -> tuple[Presence, ...]:
+    found = []
+    for lease in records.endpoints(state.records, network=network.id):
+        run = status.read_started(state.root.container(lease.container))
+        if run and status.process_alive(run, boot):
+            found += [Presence(address, lease.names, run.pid, run.pid_start) for address in (lease.ipv4, lease.ipv6) if address]
+    return tuple(found)
+
+
+def _alive(presences: tuple[Presence, ...]) -> set[str]:
+    """The addresses of those whose process lives."""
+    return {each.address for each in presences if status.start_time(each.pid) == each.start}
+
+
+def _present_leases(state: State, network: NetworkRow, present: set[str]) -> tuple[EndpointRow, ...]:
+    return tuple(lease for lease in records.endpoints(state.records, network=network.id) if lease.ipv4 in present)
 
 
 def _refresh_unless_leased(state: State, lease: EndpointRow, present: tuple[EndpointRow, ...]) -> None:

@@ -212,7 +212,7 @@ def build(
             started = _note(directory, created.pid, restarts)
             if oci.hooks:
                 hooks.run_started(record.id, directory, oci, created.pid)
-        endpoints.announce(state, leases)
+        endpoints.join(state, leases, started)
         told = monitor.config(state, record, image, leases, held, started)
     except BaseException:
         stop.clear(state, record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bayplan.model.value import TYPE_CHECKING
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,6 +11,15 @@ RESOLVER = "127.0.0.11"
 BEGIN, END = "# containers of the default network, kept up to date", "# end of containers"
 _LOOPBACK = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n"
 _MULTICAST = "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+
+
+class Presence(NamedTuple):
+    """Who has an address on a network: its names, the container's first, and its first process with when it started (clock ticks)."""
+
+    address: str
+    names: tuple[str, ...]
+    pid: int
+    start: int
 
 
 def hosts(own: Iterable[tuple[str, str]], extra: Iterable[tuple[str, str]], neighbours: Iterable[tuple[str, str]]) -> str:
@@ -56,6 +65,23 @@ def parse_resolv_conf(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tupl
     return tuple(servers), search, tuple(options)
 
 
-def names(endpoints: Iterable[tuple[str, tuple[str, ...]]]) -> str:
-    """What the monitors of a network answer from: a line for each address."""
-    return "".join(f"{address} {' '.join(known)}\n" for address, known in endpoints if known)
+def names(boot: str, present: Iterable[Presence]) -> str:
+    """What the monitors of a network answer from: the boot in which that is so, and a line for each address."""
+    return f"# {boot}\n" + "".join(f"{each.address} {' '.join(each.names)} {each.pid}:{each.start}\n" for each in present)
+
+
+def parse_names(text: str, boot: str) -> tuple[Presence, ...] | None:
+    """None where that is no such text, or that of another boot."""
+    first, *lines = text.splitlines() or [""]
+    if first != f"# {boot}":
+        return None
+    try:
+        return tuple(_presence(line.split()) for line in lines)
+    except ValueError:
+        return None
+
+
+def _presence(words: list[str]) -> Presence:
+    address, *known, process = words
+    pid, _, start = process.partition(":")
+    return Presence(address, tuple(known), int(pid), int(start))

@@ -1,7 +1,8 @@
-"""Looking names up in the files that say who is on a network: lines "ADDRESS NAME NAME...".
+"""Looking names up in the files that say who is on a network: lines "ADDRESS NAME NAME... PID:START".
 
-The files' bytes are kept as they are and searched: a table of them would cost each monitor some hundred kilobytes on a
-large network. Lean, see loop.py.
+A line holds as long as that process, which started START clock ticks after the boot, lives: nobody takes out the line of a container
+whose monitor was killed. The files' bytes are kept as they are and searched: a table of them would cost each monitor some hundred
+kilobytes on a large network. Lean, see loop.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import _socket
 import posix
 
-from bayplan.supervise.settings import read_all
+from bayplan.supervise.settings import read_all, read_file
 
 LARGEST = 4 << 20  # bytes of one file
 
@@ -30,9 +31,9 @@ class Names:
         for content in self._current():
             at = content.find(b" " + name + b" ")
             while at >= 0:
-                start = content.rfind(b"\n", 0, at) + 1
-                address = content[start : content.find(b" ", start)].decode("ascii", "replace")
-                if address not in found:
+                line = content[content.rfind(b"\n", 0, at) + 1 : content.find(b"\n", at)].split()
+                address = line[0].decode("ascii", "replace")
+                if address not in found and _lives(line[-1]):
                     found.append(address)
                 at = content.find(b" " + name + b" ", at + 1)
         return found
@@ -43,7 +44,7 @@ class Names:
         for content in self._current() if packed else ():
             for line in content.split(b"\n"):
                 words = line.split()
-                if len(words) > 1 and pack(words[0].decode("ascii", "replace")) == packed:
+                if len(words) > 2 and pack(words[0].decode("ascii", "replace")) == packed and _lives(words[-1]):
                     return words[1]
         return b""
 
@@ -57,7 +58,7 @@ class Names:
             if self._stamps.get(path) != stamp:
                 descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK)
                 data = read_all(descriptor, LARGEST)
-                self._contents[path] = b"\n".join(_padded(line) for line in data.lower().split(b"\n"))
+                self._contents[path] = b"".join(_padded(line) for line in data.lower().split(b"\n"))
                 self._stamps[path] = stamp
             return self._contents[path]
         except OSError:  # the network is gone, or not there yet
@@ -68,8 +69,16 @@ class Names:
 
 def _padded(line: bytes) -> bytes:
     """One space between words and one after the last, so that " NAME " finds whole names only."""
-    words = line.split()
-    return b" ".join(words) + b" " if words else b""
+    return b" ".join(line.split()) + b" \n"
+
+
+def _lives(process: bytes) -> bool:
+    pid, _, start = process.partition(b":")
+    try:
+        fields = read_file(f"/proc/{int(pid)}/stat", 4096).rpartition(b")")[2].split()
+    except (OSError, ValueError):
+        return False
+    return fields[0] not in (b"Z", b"X") and fields[19] == start
 
 
 def pack(address: str) -> bytes:
