@@ -56,13 +56,20 @@ def test_without_the_trampoline_that_entry_point_overwrites_the_interpreter(host
     assert victim.read_bytes().startswith(b"OVERWRITTEN"), "so the attack bites"
 
 
-def watched(host: Host, victim: Path, *options: str, runtime: Path = RUNTIME, times: int = 25) -> str:
-    """What a container's root has found in /proc while `times` processes were brought in."""
+ENTER = ("exec", "watcher", "true")
+BESIDE = ("run", "--rm", *NET, "--pid", "container:watcher", IMAGE, "true")
+LOOK = ("kernel/sandbox.py", "            tracing.verify_untraced(joined)", "            pass")
+
+
+def watched(
+    host: Host, victim: Path, *options: str, runtime: Path = RUNTIME, times: int = 25, words: tuple[str, ...] = ENTER, status: int = 0
+) -> str:
+    """What a container's root has found in /proc while `times` processes were brought in by `words`."""
     host.up("watcher", "watch", options=(*NET, *options))
     eventually(lambda: host.output("watcher"), "it watches")
     for _ in range(times):
         with contextlib.suppress(OSError):  # it cannot be executed any more: it has been overwritten
-            assert host.ran("exec", "watcher", "true", python=victim, runtime=runtime).returncode == 0
+            assert host.ran(*words, python=victim, runtime=runtime).returncode == status
     host.inside("watcher", "touch", "/stop")
     eventually(lambda: "end" in host.output("watcher").split(), "it has ended")
     return host.output("watcher")
@@ -94,6 +101,22 @@ def test_who_watches_the_host_s_processes_finds_no_interpreter_that_enters(host:
 def test_born_inside_who_enters_is_overwritten_by_who_may_trace(host: Host, victim: Path, tmp_path: Path) -> None:
     weak, before = weakened(tmp_path / "weak", SLOW, *INSIDE), digest(victim)
     assert "overwritten" in watched(host, victim, "--cap-add", "SYS_PTRACE", runtime=weak, times=6), "so the attack bites"
+    assert digest(victim) != before
+
+
+def test_a_container_that_starts_beside_another_is_not_overwritten_by_it(host: Host, victim: Path) -> None:
+    before, found = digest(victim), watched(host, victim, words=BESIDE, times=10)
+    assert digest(victim) == before and str(victim) not in found and "overwritten" not in found, f"it is not dumpable: {found}"
+
+
+def test_nothing_starts_beside_who_may_trace(host: Host, victim: Path) -> None:
+    before, found = digest(victim), watched(host, victim, "--cap-add", "SYS_PTRACE", words=BESIDE, times=10, status=125)
+    assert digest(victim) == before and str(victim) not in found, "it was refused before anything was born there"
+
+
+def test_without_that_look_who_starts_beside_who_may_trace_is_overwritten(host: Host, victim: Path, tmp_path: Path) -> None:
+    weak, before = weakened(tmp_path / "weak", SLOW, LOOK), digest(victim)
+    assert "overwritten" in watched(host, victim, "--cap-add", "SYS_PTRACE", runtime=weak, times=6, words=BESIDE), "so the attack bites"
     assert digest(victim) != before
 
 

@@ -111,6 +111,19 @@ def test_kill_ends_what_shares_its_pid_namespace_with_the_host(lab: Lab) -> None
     lab.wait("c1", "stopped")
 
 
+def test_create_refuses_to_join_processes_of_which_one_may_trace(lab: Lab) -> None:
+    for container, held in (("tracer", ["CAP_SYS_PTRACE"]), ("plain", [])):
+        change = {"process": {"capabilities": {"bounding": held}}}
+        lab.create(container, lab.bundle("sleep", "1000", name=container, change=change))
+        lab.ok("start", container)
+    for container, status in (("tracer", 1), ("plain", 0)):
+        joined = f"/proc/{lab.state(container)['pid']}/ns/pid"
+        kinds = [{"type": "mount"}, {"type": "pid", "path": joined}]
+        done = lab.run("run", "--bundle", str(lab.bundle("true", change={"linux": {"namespaces": kinds}})), "beside")
+        assert (done.returncode, "CAP_SYS_PTRACE" in done.stderr) == (status, bool(status)), f"beside {container}: {done}"
+        lab.run("delete", "--force", "beside")
+
+
 def test_pause_and_resume(lab: Lab) -> None:
     lab.create("c1", lab.bundle("sh", "-c", "while :; do date +%s%N > /tmp/now; done"))
     lab.ok("start", "c1")

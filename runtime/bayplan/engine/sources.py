@@ -8,14 +8,13 @@ import stat
 from bayplan.engine import cgroup, containers, volumes
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.errors import Denied, Invalid, NotFound
+from bayplan.errors import Invalid, NotFound
 from bayplan.kernel.rootfs import Overlay, Plain
 from bayplan.model.container import Mount
 from bayplan.model.digest import parse_digest
 from bayplan.model.image import ImageConfig
 from bayplan.model.runtime import Device, IdMapping
 from bayplan.model.value import TYPE_CHECKING
-from bayplan.plan import bundle
 from bayplan.plan.bundle import Source, Surroundings
 from bayplan.store import layers, records
 
@@ -69,30 +68,7 @@ def _joined(state: State, record: Record) -> dict[str, str]:
         if mode.startswith("container:"):
             other = containers.find(state, mode.partition(":")[2])
             joined[kind] = f"/proc/{containers.started(state, other).pid}/ns/{name}"
-            if field == "pid":
-                _verify_untraced(state, record, other, joined[kind])
     return joined
-
-
-def _verify_untraced(state: State, record: Record, other: Record, joined: str) -> None:
-    """What builds the container is seen by those whose processes it joins: none of them may be able to trace it (CAP_SYS_PTRACE), and
-    with it to write to the interpreter, which is the host's (CVE-2019-5736's kind). Raises Denied."""
-    for each in containers.all_records(state):
-        if each.id == record.id or "CAP_SYS_PTRACE" not in bundle.capabilities(each.spec).bounding:
-            continue
-        pid = containers.run_of(state, each.id).pid
-        if pid and _identity(f"/proc/{pid}/ns/pid") == _identity(joined):
-            raise Denied(
-                f"starting {record.name} among the processes of {other.name}: {each.name} may trace them (SYS_PTRACE), and what starts is"
-                " the host's still; take that capability from it, or use `exec`"
-            )
-
-
-def _identity(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except FileNotFoundError:  # it has ended
-        return -1
 
 
 def _devices(record: Record) -> tuple[Device, ...]:

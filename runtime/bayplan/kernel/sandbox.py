@@ -94,7 +94,8 @@ def create(
     `stdio` are three descriptors, or None where `config.process.terminal` gives it a terminal of its own. `seccomp` is
     the filter as `seccomp.filter_bytes` made it. The network namespace exists on return (`/proc/PID/ns/net`). The descriptors
     3 to 2 + `preserve_fds` are the program's, too; Invalid if one is not open.
-    Raises NotFound for a bind source or a namespace that is absent, Kernel for a clone refused; all else `start` raises.
+    Raises NotFound for a bind source or a namespace that is absent, Denied for one where it could be traced, Kernel for a clone refused;
+    all else `start` raises.
     """
     _verify(config)
     if config.linux.mount_label:
@@ -105,6 +106,10 @@ def create(
     try:
         sources = _open_sources(config, opened)
         joined = namespaces.open_joined(config.linux.namespaces, opened)
+        if linux.CLONE_NEWPID in joined:
+            from bayplan.kernel import tracing  # for those who join others
+
+            tracing.verify_untraced(joined)
         state = hooks.state if hooks else None
         plan = build.Plan(config, rootfs, sources, joined, cgroup, stdio, seccomp, state, keyring, preserve_fds)
         controllers = tuple(name for name, _ in cgroup.directories) if cgroup and cgroup.version == 1 else None
