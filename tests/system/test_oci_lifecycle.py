@@ -111,6 +111,14 @@ def test_kill_ends_what_shares_its_pid_namespace_with_the_host(lab: Lab) -> None
     lab.wait("c1", "stopped")
 
 
+def test_nothing_is_executed_in_what_has_not_begun(lab: Lab) -> None:
+    lab.create("c1", lab.bundle("sleep", "1000"))
+    refused = lab.run("exec", "c1", "true")
+    assert refused.returncode == 255 and "it is created; container not running" in refused.stderr
+    lab.ok("start", "c1")
+    lab.ok("exec", "c1", "true")
+
+
 def test_create_refuses_to_join_processes_of_which_one_may_trace(lab: Lab) -> None:
     for container, held in (("tracer", ["CAP_SYS_PTRACE"]), ("plain", [])):
         change = {"process": {"capabilities": {"bounding": held}}}

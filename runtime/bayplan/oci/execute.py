@@ -21,7 +21,7 @@ def execute(call: Invocation) -> int:
     said = control.status(call.root, found)
     if said == "paused" and not call.flag("ignore-paused"):
         raise Conflict(f"executing in container {found.id}: it is paused; resume it first, or give --ignore-paused")
-    if said not in ("running", "created", "paused"):
+    if said not in ("running", "paused"):  # in a created one process 1 is the interpreter still, which it could trace
         raise Conflict(f"executing in container {found.id}: it is {said}; container not running")
     config = bundle.load_kept(call.root, found)
     wanted = _process(call, config.process)
