@@ -125,6 +125,12 @@ def parse_manifest(data: bytes, *, media_type: str = "") -> Manifest | Index:
     A document that could be read as both, or that contradicts its media type, is refused (CVE-2021-41190).
     """
     fields = load_object(data, MANIFEST_LIMIT, "a manifest")
+    said, is_index = check_kind(fields, media_type)
+    return _index(fields, said) if is_index else _manifest(fields, said)
+
+
+def check_kind(fields: Fields, media_type: str) -> tuple[str, bool]:
+    """The media type of a manifest or an index, and whether it is an index; raises Invalid where that is not clear."""
     if fields.integer("schemaVersion") != 2:
         raise Invalid(
             "reading a manifest: it is not of schema version 2 (1 is obsolete: push the image again with a current tool)"
@@ -137,7 +143,7 @@ def parse_manifest(data: bytes, *, media_type: str = "") -> Manifest | Index:
         )
     if said and (said in INDEX_TYPES) != has_index:
         raise Invalid(f"reading a manifest: its content contradicts its media type {said!r}")
-    return _index(fields, said or OCI_INDEX) if has_index else _manifest(fields, said or OCI_MANIFEST)
+    return said or (OCI_INDEX if has_index else OCI_MANIFEST), has_index
 
 
 def _agreed_type(inside: str, outside: str) -> str:
@@ -154,11 +160,11 @@ def _agreed_type(inside: str, outside: str) -> str:
 
 
 def _manifest(fields: Fields, media_type: str) -> Manifest:
-    layers = tuple(_descriptor(each) for each in fields.objects("layers", limit=LAYERS_LIMIT))
+    layers = tuple(parse_descriptor(each) for each in fields.objects("layers", limit=LAYERS_LIMIT))
     for layer in layers:
         if layer.media_type not in LAYER_TYPES:
             raise Invalid(f"reading a manifest: {layer.media_type[:100]!r} is not a layer of a container image")
-    config = _descriptor(fields.member("config"))
+    config = parse_descriptor(fields.member("config"))
     if config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
         raise Invalid(f"reading a manifest: {config.media_type[:100]!r} is not the config of a container image")
     if config.size > CONFIG_LIMIT:
@@ -167,11 +173,12 @@ def _manifest(fields: Fields, media_type: str) -> Manifest:
 
 
 def _index(fields: Fields, media_type: str) -> Index:
-    manifests = tuple(_descriptor(each) for each in fields.objects("manifests", limit=1000))
+    manifests = tuple(parse_descriptor(each) for each in fields.objects("manifests", limit=1000))
     return Index(media_type, manifests, fields.pairs("annotations"))
 
 
-def _descriptor(fields: Fields) -> Descriptor:
+def parse_descriptor(fields: Fields) -> Descriptor:
+    """Read a descriptor (OCI image-spec descriptor.md); raises Invalid."""
     size = fields.integer("size", default=-1)
     if not 0 <= size <= SIZE_LIMIT:
         raise Invalid(f"reading {fields.what}: a descriptor's size is not from 0 to {SIZE_LIMIT} bytes")

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from bayplan.errors import Invalid, Unavailable
 from bayplan.model.value import NamedTuple
-from bayplan.registry.protocol import Request, Response
+from bayplan.registry.protocol import Body, Request, Response
 
 T = TypeVar("T")
 
@@ -78,6 +78,13 @@ class Client:
 
     def _answer(self, request: Request) -> Response:
         """One request's answer, after as many attempts as it takes; raises Unavailable after the last one."""
+        if request.failures:
+            self.pause(request.failures - 1, request.retry_after)
+        if request.once:
+            try:
+                return self._once(request)
+            except _Broken as error:
+                return Response(0, {}, str(error).encode())
         for attempt in range(self._settings.attempts):
             last = attempt + 1 == self._settings.attempts
             try:
@@ -106,16 +113,24 @@ class Client:
         headers = dict(request.headers)
         headers.setdefault("Accept-Encoding", "identity")
         headers.setdefault("User-Agent", "bayplan")
+        if request.method in ("POST", "PUT", "PATCH"):
+            headers["Content-Length"] = str(request.body.size if isinstance(request.body, Body) else len(request.body))
+        connection.timeout = request.seconds
+        if connection.sock:
+            connection.sock.settimeout(request.seconds)
         try:
-            connection.request(request.method, self._target(request.url), body=request.body or None, headers=headers)
-            answer = connection.getresponse()
-            return self._received(request, connection, answer)
+            _send(connection, request, self._target(request.url), headers)
+            return self._received(request, connection, connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
+            cut_off = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) and isinstance(connection.sock, ssl.SSLSocket)
             self._forget(origin)
-            if isinstance(error, ssl.SSLError):
+            if isinstance(error, ssl.SSLError) and not cut_off:
                 _raise_untrusted(request.url, error)
             finding = isinstance(error, (ConnectionRefusedError, socket.gaierror))
             raise _Broken(_reason(error), _ATTEMPTS_TO_FIND if finding else self._settings.attempts) from error
+        except BaseException:
+            self._forget(origin)  # the body's source broke off: the rest of the request will never come
+            raise
 
     def _received(self, request: Request, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> Response:
         headers: dict[str, str] = {}
@@ -181,6 +196,28 @@ class Client:
         if parts.scheme == "http" and proxy_for(url, self._settings.environment):
             return url
         return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _send(connection: http.client.HTTPConnection, request: Request, target: str, headers: Mapping[str, str]) -> None:
+    """A server that refuses a body need not read it: what it has answered is there although sending broke."""
+    body = _exactly(request.body) if isinstance(request.body, Body) else request.body or None
+    try:
+        connection.request(request.method, target, body=body, headers=headers)
+    except (BrokenPipeError, ConnectionResetError):
+        if not isinstance(request.body, Body):
+            raise
+
+
+def _exactly(body: Body) -> Iterator[bytes | memoryview]:
+    """The body's pieces; raises Unavailable where they are more or fewer than announced, since the answer would never come."""
+    left = body.size
+    for piece in body.pieces():
+        left -= len(piece)
+        if left < 0:
+            break
+        yield piece
+    if left:
+        raise Unavailable(f"sending {body.size} bytes: their source gave {body.size - left}")
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """The conversation with a registry, without a network: each function is a generator that yields requests and is sent responses.
 
-Sources: OCI distribution-spec 1.1 ("Pulling manifests", "Pulling blobs"); RFC 9110 sections 11 (authentication) and 15.4
-(redirections); Docker's token authentication specification. A credential goes to the registry that it is for, and to the
+What every conversation needs (challenges, redirections, errors), and pulling; pushing is in protocol_push.py, and lists are in
+protocol_tags.py. Sources: OCI distribution-spec 1.1 ("Pulling manifests", "Pulling blobs"); RFC 9110 sections 11 (authentication)
+and 15.4 (redirections); Docker's token authentication specification. A credential goes to the registry that it is for, and to the
 token server of that registry: never to where a redirect, a descriptor's URL or a strange realm points.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -23,22 +24,38 @@ from bayplan.model.value import NamedTuple
 TOKEN_LIMIT = 1 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_LIMIT = 5
-_ACCEPT = ", ".join(MANIFEST_TYPES + INDEX_TYPES)
+ACCEPT = ", ".join(MANIFEST_TYPES + INDEX_TYPES)
 _PARAMETER = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*(?:(?<=\s)|,|$)")
 
 T = TypeVar("T")
 
 
+class Body(NamedTuple):
+    """What is sent, in pieces that are valid until the next one; `pieces` may be asked again, and begins anew then."""
+
+    size: int
+    pieces: Callable[[], Iterable[bytes | memoryview]]
+
+
 class Request(NamedTuple):
-    """One request. The body of the answer is read into memory up to `limit` bytes, or left to the caller if `stream`."""
+    """One request. The body of the answer is read into memory up to `limit` bytes, or left to the caller if `stream`.
+
+    One that is sent `once` is not tried again: the conversation is told of a broken connection by an answer with status 0, and of
+    429 and 5xx as they are. `failures` is how often it was tried in vain already: one waits accordingly before, or as long as
+    `retry_after` says. `seconds` without a byte end it.
+    """
 
     method: str
     url: str
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
+    body: bytes | Body = b""
     stream: bool = False
     limit: int = MANIFEST_LIMIT
+    once: bool = False
+    failures: int = 0
+    retry_after: str = ""
+    seconds: float = 30.0
 
 
 class Response(NamedTuple):
@@ -61,7 +78,8 @@ class Credential(NamedTuple):
 class Access(NamedTuple):
     """How one repository is reached: `base` is `https://HOST[:PORT]`, `authorization` what the last challenge was met with.
 
-    `realm_credential` is for a token server under a name that is not the registry's own.
+    `realm_credentials` are for token servers under names that are not the registry's own. A token is asked for `actions` on this
+    repository ("pull", "pull,push"), and for pulling from the repositories `also` (to mount their blobs).
     """
 
     base: str
@@ -69,6 +87,8 @@ class Access(NamedTuple):
     credential: Credential | None = None
     realm_credentials: tuple[tuple[str, Credential], ...] = ()
     authorization: Secret = Secret("")
+    actions: str = "pull"
+    also: tuple[str, ...] = ()
 
 
 class Found(NamedTuple):
@@ -84,78 +104,94 @@ Conversation = Generator[Request, Response, T]
 
 def get_manifest(access: Access, name: str) -> Conversation[tuple[Found, Access]]:
     """Fetch the manifest or index called `name`, a tag or a digest. The caller verifies the digest of the data."""
-    request = Request("GET", _manifest_url(access, name), (("Accept", _ACCEPT),))
-    response, access = yield from _call(access, request, f"the manifest {name}")
-    return Found(response.headers.get("content-type", ""), _digest_header(response), response.body), access
+    request = Request("GET", manifest_url(access, name), (("Accept", ACCEPT),))
+    response, access = yield from call(access, request, fetching(access, f"the manifest {name}"))
+    return Found(response.headers.get("content-type", ""), digest_header(response), response.body), access
 
 
 def head_manifest(access: Access, name: str) -> Conversation[tuple[Found, Access]]:
     """Ask for a manifest's digest and media type alone."""
-    request = Request("HEAD", _manifest_url(access, name), (("Accept", _ACCEPT),))
-    response, access = yield from _call(access, request, f"the manifest {name}")
-    return Found(response.headers.get("content-type", ""), _digest_header(response), b""), access
+    request = Request("HEAD", manifest_url(access, name), (("Accept", ACCEPT),))
+    response, access = yield from call(access, request, fetching(access, f"the manifest {name}"))
+    return Found(response.headers.get("content-type", ""), digest_header(response), b""), access
 
 
 def get_blob(access: Access, digest: Digest, *, limit: int) -> Conversation[tuple[bytes, Access]]:
     """Fetch a small blob into memory. The caller verifies its digest."""
-    request = Request("GET", _blob_url(access, digest), limit=limit)
-    response, access = yield from _call(access, request, f"the blob {digest}")
+    request = Request("GET", blob_url(access, digest), limit=limit)
+    response, access = yield from call(access, request, fetching(access, f"the blob {digest}"))
     return response.body, access
 
 
-def open_blob(access: Access, digest: Digest, *, offset: int = 0) -> Conversation[tuple[Response, Access]]:
-    """Ask for a blob from `offset` on; the last response's body is left to be read.
+def open_blob(access: Access, digest: Digest, *, offset: int = 0, end: int = 0) -> Conversation[tuple[Response, Access]]:
+    """Ask for a blob from `offset` on, up to before `end` (0 is its own end); the last response's body is left to be read.
 
-    Its status is 206 where the registry goes on from `offset`, and 200 where it begins again.
+    Its status is 206 where the registry goes on from `offset`, and 200 where it sends all.
     """
-    headers = (("Range", f"bytes={offset}-"),) if offset else ()
-    request = Request("GET", _blob_url(access, digest), headers, stream=True)
-    response, access = yield from _call(access, request, f"the blob {digest}")
+    headers = (("Range", f"bytes={offset}-{end - 1 if end else ''}"),) if offset or end else ()
+    request = Request("GET", blob_url(access, digest), headers, stream=True)
+    response, access = yield from call(access, request, fetching(access, f"the blob {digest}"))
     if response.status == 206 and not response.headers.get("content-range", "").startswith(f"bytes {offset}-"):
         raise Unavailable(f"downloading {digest}: the registry answered with another range than was asked for")
     return response, access
 
 
-def _manifest_url(access: Access, name: str) -> str:
+def manifest_url(access: Access, name: str) -> str:
     return f"{access.base}/v2/{access.repository}/manifests/{quote(name, safe=':')}"
 
 
-def _blob_url(access: Access, digest: Digest) -> str:
+def blob_url(access: Access, digest: Digest) -> str:
     return f"{access.base}/v2/{access.repository}/blobs/{digest}"
 
 
-def _digest_header(response: Response) -> Digest | None:
+def digest_header(response: Response) -> Digest | None:
     text = response.headers.get("docker-content-digest", "")
     return parse_digest(text) if text else None
 
 
-def _call(access: Access, request: Request, what: str) -> Conversation[tuple[Response, Access]]:
-    """Send a request, meeting one challenge and following redirects; raises by the final status."""
+def fetching(access: Access, what: str) -> str:
+    return f"fetching {what} of {place(access)}"
+
+
+def place(access: Access) -> str:
+    """What a user knows the repository as: HOST[:PORT]/REPOSITORY."""
+    return f"{host_of(access.base)}/{access.repository}"
+
+
+def call(access: Access, request: Request, doing: str, *, accepted: tuple[int, ...] = (200, 206)) -> Conversation[tuple[Response, Access]]:
+    """Send a request, meeting one challenge and following redirects; raises by a final status that is not accepted."""
+    response, access = yield from ask(access, request)
+    if response.status in accepted:
+        return response, access
+    raise refusal(access, response, doing)
+
+
+def ask(access: Access, request: Request) -> Conversation[tuple[Response, Access]]:
+    """Send a request, meeting one challenge and following redirects; whatever its answer is."""
     response, asked = yield from _follow(access, request)
     if response.status == 401 and asked:
         access = yield from _authenticate(access, response.headers.get("www-authenticate", ""))
         response, _ = yield from _follow(access, request)
-    if response.status in (200, 206):
-        return response, access
-    raise _error(access, response, what)
+    return response, access
 
 
 def _follow(access: Access, request: Request) -> Conversation[tuple[Response, bool]]:
     """Send a request and follow redirects; says too whether it was the registry itself that answered at last."""
     url = request.url
     for _ in range(_REDIRECTS_LIMIT):
-        ours = _origin(url) == _origin(access.base)
+        ours = origin_of(url) == origin_of(access.base)
         headers = request.headers
         if ours and access.authorization:
             headers = (*headers, ("Authorization", access.authorization.reveal()))
         response = yield request._replace(url=url, headers=headers)
         if response.status not in _REDIRECTS:
             return response, ours
-        url = _redirected(url, response.headers.get("location", ""))
-    raise Unavailable(f"asking {_host(access.base)}: it redirects over {_REDIRECTS_LIMIT} times")
+        url = redirected(url, response.headers.get("location", ""))
+    raise Unavailable(f"asking {host_of(access.base)}: it redirects over {_REDIRECTS_LIMIT} times")
 
 
-def _redirected(url: str, location: str) -> str:
+def redirected(url: str, location: str) -> str:
+    """Where an answer of `url` points to, absolute; raises Unavailable for what is no address, Denied for one without TLS."""
     target = urljoin(url, location)
     try:
         parts = urlsplit(target)
@@ -163,40 +199,53 @@ def _redirected(url: str, location: str) -> str:
     except ValueError:
         usable = False
     if not location or not usable or any(character <= " " or character >= "\x7f" for character in target):
-        raise Unavailable(f"asking {_host(url)}: it redirects to {location[:200]!r}, which is no address for this")
+        raise Unavailable(f"asking {host_of(url)}: it redirects to {location[:200]!r}, which is no address for this")
     if parts.scheme == "http" and urlsplit(url).scheme == "https":
-        raise Denied(f"asking {_host(url)}: it redirects from https to plain http ({_host(target)}), which is refused")
+        if parts.netloc == urlsplit(url).netloc:  # a registry behind another's TLS, which does not know of it
+            return f"https{target[4:]}"
+        raise Denied(f"asking {host_of(url)}: it redirects from https to plain http ({host_of(target)}), which is refused")
     return target
 
 
-def _origin(url: str) -> tuple[str, str, int]:
+def origin_of(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
 
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def _error(access: Access, response: Response, what: str) -> BayplanError:
-    where = f"fetching {what} of {_host(access.base)}/{access.repository}"
-    detail = _detail(response.body)
+def refusal(access: Access, response: Response, where: str) -> BayplanError:
+    """The error for an answer; `where` is what we were doing."""
+    code, detail = _said(response.body)
     if response.status in (401, 403):
-        remedy = "log in with another account" if access.credential else "it wants a login: give a credential"
-        return Denied(f"{where}: the registry refuses{detail}; {remedy}")
+        return Denied(f"{where}: denied: the registry refuses{detail}; {_login_remedy(access)}")
+    if response.status == 404 and code == "NAME_UNKNOWN":
+        return NotFound(f"{where}: the repository {place(access)} does not exist there{detail}, or is hidden from this login")
     if response.status == 404:
         return NotFound(f"{where}: the registry does not have it{detail}; is the name right?")
+    if response.status == 429:
+        return Unavailable(f"{where}: the registry wants fewer requests{detail}; wait and try again")
+    if response.status == 0:
+        return Unavailable(f"{where}: {response.body.decode()}")
     return Unavailable(f"{where}: the registry answered with status {response.status}{detail}")
 
 
-def _detail(body: bytes) -> str:
-    """What the registry says itself, shortened and on one line (distribution-spec, "Error Codes")."""
+def _login_remedy(access: Access) -> str:
+    if access.credential is None:
+        return f"it wants a login: give a credential for {host_of(access.base)}"
+    return f"{access.credential.username or 'this login'!r} may not do this: log in with another account"
+
+
+def _said(body: bytes) -> tuple[str, str]:
+    """What the registry says itself, its code and its words, shortened and on one line (distribution-spec, "Error Codes")."""
     try:
         first = json.loads(body)["errors"][0]
-        text = f"{first.get('message') or first.get('code')}"
+        code, text = f"{first.get('code')}", f"{first.get('message') or first.get('code')}"
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        return ""
-    return f" ({''.join(c if c.isprintable() else ' ' for c in text[:150])})"
+        return "", ""
+    return code, f" ({''.join(c if c.isprintable() else ' ' for c in text[:150])})"
 
 
 def parse_challenges(header: str) -> tuple[tuple[str, Mapping[str, str]], ...]:
@@ -224,8 +273,8 @@ def _authenticate(access: Access, header: str) -> Conversation[Access]:
     if "basic" in challenges and access.credential and access.credential.username:
         return access._replace(authorization=_basic(access.credential))
     if "basic" in challenges:
-        raise Denied(f"asking {_host(access.base)}: it wants a login, and there is none for it: give a credential")
-    raise Denied(f"asking {_host(access.base)}: it wants an authentication that bayplan does not know: {header[:100]!r}")
+        raise Denied(f"asking {host_of(access.base)}: it wants a login, and there is none for it: give a credential")
+    raise Denied(f"asking {host_of(access.base)}: it wants an authentication that bayplan does not know: {header[:100]!r}")
 
 
 def _basic(credential: Credential) -> Secret:
@@ -236,14 +285,14 @@ def _basic(credential: Credential) -> Secret:
 def _token(access: Access, parameters: Mapping[str, str]) -> Conversation[str]:
     realm = _checked_realm(access, parameters.get("realm", ""))
     credential = _credential_for_realm(access, realm)
-    scope = f"repository:{access.repository}:pull"
+    scopes = [f"repository:{access.repository}:{access.actions}", *(f"repository:{each}:pull" for each in access.also)]
     query = [("service", parameters["service"])] if parameters.get("service") else []
     if credential and credential.identity_token:
-        form = [*query, ("client_id", "bayplan"), ("grant_type", "refresh_token"), ("scope", scope)]
+        form = [*query, ("client_id", "bayplan"), ("grant_type", "refresh_token"), ("scope", " ".join(scopes))]
         body = urlencode([*form, ("refresh_token", credential.identity_token.reveal())]).encode()
         request = Request("POST", realm, (("Content-Type", "application/x-www-form-urlencoded"),), body, limit=TOKEN_LIMIT)
     else:
-        url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode([*query, ('scope', scope)])}"
+        url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode([*query, *(('scope', each) for each in scopes)])}"
         headers = (("Authorization", _basic(credential).reveal()),) if credential else ()
         request = Request("GET", url, headers, limit=TOKEN_LIMIT)
     response = yield request  # a redirect is not followed here: the request may carry the password
@@ -253,8 +302,8 @@ def _token(access: Access, parameters: Mapping[str, str]) -> Conversation[str]:
 
 
 def _token_error(access: Access, realm: str, credential: Credential | None, response: Response) -> BayplanError:
-    where = f"getting a token for {access.repository} from {_host(realm)}"
-    detail = _detail(response.body)
+    where = f"getting a token for {access.repository} from {host_of(realm)}"
+    _, detail = _said(response.body)
     if response.status in (400, 401, 403):
         said = f"the name or the password of {credential.username!r} is wrong" if credential else "it wants a login: give a credential"
         return Denied(f"{where}: it refuses with status {response.status}{detail}; {said}")
@@ -268,7 +317,7 @@ def _parse_token(realm: str, body: bytes) -> str:
     except (ValueError, AttributeError, RecursionError):
         token = None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
-        raise Unavailable(f"getting a token from {_host(realm)}: its answer holds none")
+        raise Unavailable(f"getting a token from {host_of(realm)}: its answer holds none")
     return token
 
 
@@ -279,9 +328,9 @@ def _checked_realm(access: Access, realm: str) -> str:
     except ValueError:
         usable = False
     if not usable or parts.fragment or any(character <= " " or character >= "\x7f" for character in realm):
-        raise Invalid(f"asking {_host(access.base)}: its token server {realm[:200]!r} is no address")
+        raise Invalid(f"asking {host_of(access.base)}: its token server {realm[:200]!r} is no address")
     if parts.scheme == "http" and urlsplit(access.base).scheme == "https":
-        raise Denied(f"asking {_host(access.base)}: its token server {_host(realm)} is reached by plain http, which is refused")
+        raise Denied(f"asking {host_of(access.base)}: its token server {host_of(realm)} is reached by plain http, which is refused")
     return realm
 
 
@@ -290,8 +339,8 @@ def _credential_for_realm(access: Access, realm: str) -> Credential | None:
 
     Raises Denied where there is one, but the realm is somewhere else altogether.
     """
-    registry, server = _origin(access.base)[1], _origin(realm)[1]
-    own = dict(access.realm_credentials).get(_host(realm))
+    registry, server = origin_of(access.base)[1], origin_of(realm)[1]
+    own = dict(access.realm_credentials).get(host_of(realm))
     if own or access.credential is None:
         return own
     parent = registry.partition(".")[2]
@@ -299,8 +348,8 @@ def _credential_for_realm(access: Access, realm: str) -> Credential | None:
     if server == registry or related or server.endswith(f".{registry}"):
         return access.credential
     raise Denied(
-        f"asking {_host(access.base)}: it sends the login to {_host(realm)}, which is not under its name, so it was not sent; "
-        f"if that is right, store the credential for {_host(realm)} too"
+        f"asking {host_of(access.base)}: it sends the login to {host_of(realm)}, which is not under its name, so it was not sent; "
+        f"if that is right, store the credential for {host_of(realm)} too"
     )
 
 

@@ -10,10 +10,11 @@ from typing import TypeVar
 from bayplan.errors import BayplanError, Invalid, Unavailable
 from bayplan.model.digest import Digest
 from bayplan.model.reference import DEFAULT_REGISTRY, Reference
-from bayplan.registry import credentials, protocol
+from bayplan.registry import credentials, protocol, protocol_push, protocol_tags
 from bayplan.registry.http import Client, Settings, is_loopback
 from bayplan.registry.mirrors import Endpoint, Registry, endpoints, parse_registries
 from bayplan.registry.protocol import Access, Credential, Found, Request
+from bayplan.registry.protocol_push import Content, Outcome
 
 T = TypeVar("T")
 
@@ -43,36 +44,63 @@ class Remote:
         data, self.access = self._client.converse(protocol.get_blob(self.access, digest, limit=limit))
         return data
 
-    def download(self, digest: Digest, size: int) -> Iterator[memoryview]:
-        """A blob of `size` bytes in pieces, unverified, each valid until the next one.
+    def download(self, digest: Digest, size: int, *, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
+        """A blob of `size` bytes, or its bytes from `start` to `end`, in pieces, unverified, each valid until the next one.
 
         Where the connection breaks it goes on from the byte where it broke; what had come before is not lost. Raises
         Unavailable when several attempts in a row bring nothing more.
         """
-        offset = failures = 0
-        while offset < size:
+        end = size if end is None else end
+        offset, failures = start, 0
+        while offset < end:
             before = offset
-            for piece in self._pieces(digest, offset):
+            for piece in self._pieces(digest, offset, end, size):
                 offset += len(piece)
                 yield piece
             failures = 0 if offset > before else failures + 1
-            if offset < size:
+            if offset < end:
                 if failures == self.settings.attempts:
                     raise Unavailable(f"downloading {digest}: the connection broke {failures} times at byte {offset} of {size}")
                 self._client.pause(failures)
 
-    def _pieces(self, digest: Digest, offset: int) -> Iterator[memoryview]:
-        """What one connection brings from `offset` on, until it ends or breaks."""
-        response, self.access = self._client.converse(protocol.open_blob(self.access, digest, offset=offset))
+    def _pieces(self, digest: Digest, offset: int, end: int, size: int) -> Iterator[memoryview]:
+        """What one connection brings from `offset` on, until `end` or until it breaks. More than was announced is the caller's to see."""
+        response, self.access = self._client.converse(protocol.open_blob(self.access, digest, offset=offset, end=end if end < size else 0))
         skip = offset if response.status == 200 else 0  # it began again
+        left = end - offset if end < size else -1
         try:
             for piece in self._client.body():
                 skipped = min(skip, len(piece))
                 skip -= skipped
-                if skipped < len(piece):
-                    yield piece[skipped:]
+                wanted = piece[skipped:] if left < 0 else piece[skipped : skipped + left]
+                if wanted:
+                    left -= len(wanted) if left > 0 else 0
+                    yield wanted
+                if left == 0:
+                    return
         except Unavailable:
             return
+
+    def enter(self) -> None:
+        """Be let in: what follows is not challenged. Raises Denied."""
+        self.access = self._client.converse(protocol_push.enter(self.access))
+
+    def has_manifest(self, digest: Digest) -> bool:
+        found, self.access = self._client.converse(protocol_push.has_manifest(self.access, digest))
+        return found
+
+    def push_blob(self, content: Content, *, sources: tuple[str, ...] = ()) -> Outcome:
+        """Make sure that the repository has a blob; raises as protocol_push.push_blob does."""
+        outcome, self.access = self._client.converse(protocol_push.push_blob(self.access, content, sources=sources))
+        return outcome
+
+    def push_manifest(self, name: str, data: bytes, media_type: str, digest: Digest) -> None:
+        self.access = self._client.converse(protocol_push.push_manifest(self.access, name, data, media_type, digest))
+
+    def tags(self, *, limit: int, page: int = 0) -> tuple[str, ...]:
+        """The repository's tags, at most `limit`, in the registry's order; `page` asks for so many at once."""
+        found, self.access = self._client.converse(protocol_tags.list_tags(self.access, limit=limit, page=page))
+        return found
 
 
 def ask(
@@ -96,6 +124,36 @@ def ask(
     return _ask_one(reference, places[-1], question, settings, auth, insecure)
 
 
+def open_remote(
+    reference: Reference,
+    *,
+    settings: Settings,
+    actions: str = "pull,push",
+    also: tuple[str, ...] = (),
+    auth: Mapping[str, str] | None = None,
+    insecure: bool = False,
+) -> Remote:
+    """The repository at its own registry, never at a mirror: what is pushed must be where its name says.
+
+    `also` are repositories of the same registry whose blobs are to be mounted. The caller closes it. Raises Invalid, Denied
+    (registries.conf blocks it), Unavailable.
+    """
+    place = endpoints(reference, read_registries(settings))[-1]
+    remote = _open(reference, place, settings, auth, insecure)
+    remote.access = remote.access._replace(actions=actions, also=also)
+    return remote
+
+
+def _open(reference: Reference, place: Endpoint, settings: Settings, auth: Mapping[str, str] | None, insecure: bool) -> Remote:
+    if place.insecure or insecure:
+        settings = settings._replace(insecure=settings.insecure | {place.location})
+    own = place.location == reference.registry
+    given = credentials.given(auth) if auth and own else None
+    stored = None if given else credentials.find(place.location, place.repository, settings.environment)
+    base = _base(place.location, settings)
+    return Remote(Access(base, place.repository, given or stored, _for_realms(settings)), settings)
+
+
 def _ask_one(
     reference: Reference,
     place: Endpoint,
@@ -104,13 +162,7 @@ def _ask_one(
     auth: Mapping[str, str] | None,
     insecure: bool,
 ) -> tuple[T, Remote]:
-    if place.insecure or insecure:
-        settings = settings._replace(insecure=settings.insecure | {place.location})
-    own = place.location == reference.registry
-    given = credentials.given(auth) if auth and own else None
-    stored = None if given else credentials.find(place.location, place.repository, settings.environment)
-    base = _base(place.location, settings)
-    remote = Remote(Access(base, place.repository, given or stored, _for_realms(settings)), settings)
+    remote = _open(reference, place, settings, auth, insecure)
     try:
         return question(remote), remote
     except BaseException:

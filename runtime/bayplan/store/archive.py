@@ -21,8 +21,8 @@ class Members(Protocol):
     def size(self, name: str) -> int | None:
         """How many bytes a member has; None if there is none of this name."""
 
-    def chunks(self, name: str) -> Iterator[bytes]:
-        """A member's bytes; raises NotFound if there is none of this name."""
+    def chunks(self, name: str, start: int = 0) -> Iterator[bytes]:
+        """A member's bytes from `start` on; raises NotFound if there is none of this name."""
 
     def close(self) -> None: ...
 
@@ -51,9 +51,11 @@ class Directory:
         finally:
             os.close(file)
 
-    def chunks(self, name: str) -> Iterator[bytes]:
+    def chunks(self, name: str, start: int = 0) -> Iterator[bytes]:
         file = self._open(name)
         try:
+            if start:
+                os.lseek(file, start, os.SEEK_SET)
             while chunk := os.read(file, _CHUNK):
                 yield chunk
         finally:
@@ -142,11 +144,11 @@ class TarFile:
         place = self._place(name)
         return place.size if place else None
 
-    def chunks(self, name: str) -> Iterator[bytes]:
+    def chunks(self, name: str, start: int = 0) -> Iterator[bytes]:
         place = self._place(name)
         if place is None:
             raise NotFound(f"reading the archive: {name[:200]!r} is not in it")
-        at, end = place.offset, place.offset + place.size
+        at, end = place.offset + start, place.offset + place.size
         while at < end:
             chunk = os.pread(self._file, min(_CHUNK, end - at), at)
             if not chunk:
