@@ -6,6 +6,7 @@ Words are as they stand in the file, with quotes, escapes and variables, until `
 
 from __future__ import annotations
 
+from bayplan.errors import Invalid
 from bayplan.model.container import Healthcheck
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where an instruction stands: first and last line, from 1, and its text as it is written there."""
+    """Where an instruction stands: first and last line, from 1, its text as it is written there, and the file's name."""
 
     line: int
     last: int
     text: str
+    file: str = "Dockerfile"
+
+    def wrong(self, message: str) -> Invalid:
+        """The error to raise: what is wrong here, with the line as it is written."""
+        first = self.text.partition("\n")[0].strip()
+        shown = first if len(first) <= 100 else first[:97] + "..."
+        return Invalid(f"{self.file}:{self.line}: {message} (in {shown!r})")
 
 
 class Inline(NamedTuple):
@@ -83,12 +91,18 @@ class Label(NamedTuple):
 
 
 class Run(NamedTuple):
+    """Here-documents are part of the command's text, as the shell reads them; one that is the whole command is that text itself. But one
+    that begins with "#!" is a program: `inline` then holds it, and the command is its path, /dev/pipes/NAME (mode 0755, read-only).
+
+    `options` are the mounts as they are written; where these hold variables, `mounts` know nothing but their `origin` before `expand`."""
+
     place: Place
     command: Command
     inline: tuple[Inline, ...] = ()
     mounts: tuple[RunMount, ...] = ()
     network: str = "default"  # default, none, host
     security: str = "sandbox"  # sandbox, insecure
+    options: tuple[str, ...] = ()
 
 
 class Copy(NamedTuple):
