@@ -30,7 +30,8 @@ STREAMS = (
     flag("sig-proxy", "pass signals on to the container (the default)"),
     text("detach-keys", "KEYS", "keys that detach from a terminal: ctrl-p,ctrl-q"),
 )
-PRUNE = (FORCE, many("filter", "KEY=VALUE", "only those with this label: label=KEY[=VALUE]"))
+LABELLED = "label=KEY[=VALUE], label!=KEY[=VALUE]"
+PRUNE = (FORCE, many("filter", "KEY=VALUE", f"only those: until=TIME|DURATION, {LABELLED}"))
 UNINSTALL = (FORCE, flag("volumes", "volumes and their data, too"))
 PROJECT = (
     text("project-name -p", "NAME", "project; the file's name, or its directory's"),
@@ -269,7 +270,13 @@ VOLUMES = (
         ("volume remove",),
     ),
     Verb("volume inspect", "inspect:volume", "VOLUME...", "show all that is known of volumes", (ONE_FORMAT,)),
-    Verb("volume prune", "prune:volumes", "", "remove anonymous volumes that no container uses", PRUNE),
+    Verb(
+        "volume prune",
+        "prune:volumes",
+        "",
+        "remove anonymous volumes that no container uses",
+        (flag("all -a", "also those with a name"), FORCE, many("filter", "KEY=VALUE", f"only those: {LABELLED}; all=true")),
+    ),
 )
 
 SYSTEM = (
@@ -280,6 +287,13 @@ SYSTEM = (
         "remove what is not used: containers, networks, images without a name",
         (flag("all -a", "all images that no container uses"), flag("volumes", "anonymous volumes, too"), *PRUNE),
         ("system prune",),
+    ),
+    Verb(
+        "system df",
+        "usage:df",
+        "",
+        "show how much room everything takes, and how much of it nothing uses",
+        (flag("verbose -v", "each thing by itself"), FORMAT, FULL),
     ),
     Verb("info", "system:info", "", "show the state and the host", (ONE_FORMAT,), ("system info",)),
     Verb("version", "system:version", "", "show the versions", (ONE_FORMAT,)),

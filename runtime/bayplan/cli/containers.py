@@ -160,11 +160,11 @@ def ps(call: Call) -> int:
     from bayplan.store import status
 
     ordered = sorted(containers.all_records(state), key=lambda record: record.created, reverse=True)
-    commands = _commands(state, ordered)
+    worded = commands(state, ordered)
     published = _published(state)
     boot = status.boot_id()
     runs = {each.id: containers.run_of(state, each.id, boot=boot) for each in ordered}
-    documents = [ps_document(each, runs[each.id], commands[each.id], published.get(each.id, []), full=full) for each in ordered]
+    documents = [ps_document(each, runs[each.id], worded[each.id], published.get(each.id, []), full=full) for each in ordered]
     count = 1 if call.flag("latest") else call.number("last")
     everything = call.flag("all") or count > 0 or "status" in filters or "exited" in filters
     shown = [each for each in documents if (everything or each["State"] in containers.RUNNING) and _matches(each, filters)]
@@ -181,7 +181,7 @@ def _published(state: State) -> dict[str, list[PortRow]]:
     return found
 
 
-def _commands(state: State, ordered: Iterable[Record]) -> dict[str, str]:
+def commands(state: State, ordered: Iterable[Record]) -> dict[str, str]:
     """What each runs, by id; an image's config is read once, however many run it."""
     from bayplan.engine import images
     from bayplan.model.image import ImageConfig

@@ -198,11 +198,12 @@ def remove(state: State, name: str, *, force: bool = False) -> tuple[str, ...]:
 
 def delete(state: State, row: ImageRow) -> tuple[str, ...]:
     """Remove the image and what no other one needs; raises Conflict while a container is made from it."""
-    from bayplan.store import sweep
+    from bayplan.engine import content
 
     with records.transaction(state.records):
         records.remove_image(state.records, row.id)
-    sweep.images(state.root, lambda: records.images(state.records))
+    content.release(state, row)
+    content.remove_unneeded(state)
     return (f"Deleted: {row.id}",)
 
 

@@ -1,23 +1,48 @@
-"""Prune: what is not used goes, where the user says which kinds."""
+"""Prune: what is not used goes, where the user says which kinds, and which of them."""
 
 from __future__ import annotations
 
 from bayplan.engine import containers as container_engine
+from bayplan.engine import content, images, stop, usage
 from bayplan.engine import networks as network_engine
-from bayplan.engine import stop
 from bayplan.engine import volumes as volume_engine
 from bayplan.engine.files import DEFAULT_NETWORK
 from bayplan.engine.state import State
-from bayplan.errors import Conflict
+from bayplan.errors import Conflict, NotFound
 from bayplan.model.reference import parse_reference
-from bayplan.model.value import NamedTuple
-from bayplan.store import records, sweep
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+from bayplan.store import records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bayplan.store.records import ImageRow
 
 Pairs = tuple[tuple[str, str], ...]
 
 
+class Which(NamedTuple):
+    """The things that a prune is restricted to: they carry all `labels` and none of `without` ("" as a value: whatever value), and were
+    made when `before` says so of the time (RFC 3339, or "" where an image does not tell)."""
+
+    labels: Pairs = ()
+    without: Pairs = ()
+    before: Callable[[str], bool] | None = None
+
+    def takes(self, labels: Pairs, created: str) -> bool:
+        there = dict(labels)
+        return (
+            all(_carries(there, pair) for pair in self.labels)
+            and not any(_carries(there, pair) for pair in self.without)
+            and (self.before is None or self.before(created))
+        )
+
+
+ALL = Which()
+
+
 class Pruned(NamedTuple):
-    """Names of what went, and the bytes of the images among them."""
+    """Names of what went, and how many bytes it had: what containers had written, volumes' data, layers and blobs."""
 
     containers: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
@@ -34,69 +59,93 @@ def prune(
     all_images: bool = False,
     networks: bool = False,
     volumes: bool = False,
-    labels: Pairs = (),
+    all_volumes: bool = False,
+    which: Which = ALL,
 ) -> Pruned:
-    """Remove stopped containers, unused networks, images without a name (all unused ones with `all_images`), anonymous volumes.
-
-    `labels` restricts it to what carries them all ("" as a value: whatever value).
-    """
-    gone_containers = _containers(state, labels) if containers else ()
-    gone_networks = _networks(state, labels) if networks else ()
-    gone_volumes = _volumes(state, labels) if volumes else ()
-    gone_images, size = _images(state, every=all_images) if images or all_images else ((), 0)
-    return Pruned(gone_containers, gone_images, gone_networks, gone_volumes, size)
+    """Remove stopped containers, unused networks, images without a name (all unused ones with `all_images`), anonymous volumes
+    (all unused ones with `all_volumes`)."""
+    gone_containers, written = _containers(state, which) if containers else ((), 0)
+    gone_networks = _networks(state, which) if networks else ()
+    gone_volumes, data = _volumes(state, which, every=all_volumes) if volumes or all_volumes else ((), 0)
+    gone_images, size = _images(state, which, every=all_images) if images or all_images else ((), 0)
+    return Pruned(gone_containers, gone_images, gone_networks, gone_volumes, written + data + size)
 
 
-def _carries(found: Pairs, wanted: Pairs) -> bool:
-    there = dict(found)
-    return all(name in there and value in ("", there[name]) for name, value in wanted)
+def _carries(found: dict[str, str], pair: tuple[str, str]) -> bool:
+    name, value = pair
+    return name in found and value in ("", found[name])
 
 
-def _containers(state: State, labels: Pairs) -> tuple[str, ...]:
-    gone = []
+def _containers(state: State, which: Which) -> tuple[tuple[str, ...], int]:
+    gone, size = [], 0
     for record in container_engine.all_records(state):
         idle = container_engine.run_of(state, record.id).status in ("created", "exited", "dead")
-        if idle and _carries(record.spec.labels, labels):
+        if idle and which.takes(record.spec.labels, record.created):
+            written = usage.of_container(state, record.id).bytes
             try:
                 stop.remove(state, record)
             except Conflict:
                 continue  # somebody starts it just now
             gone.append(record.id)
-    return tuple(gone)
+            size += written
+    return tuple(gone), size
 
 
-def _networks(state: State, labels: Pairs) -> tuple[str, ...]:
+def _networks(state: State, which: Which) -> tuple[str, ...]:
     used = {lease.network for lease in records.endpoints(state.records)}
     gone = []
     for view in network_engine.all_networks(state):
-        if view.row.id not in used and view.row.name != DEFAULT_NETWORK and _carries(view.spec.labels, labels):
-            network_engine.remove(state, view.row.name)
+        if view.row.id not in used and view.row.name != DEFAULT_NETWORK and which.takes(view.spec.labels, view.row.created):
+            try:
+                network_engine.remove(state, view.row.name)
+            except (Conflict, NotFound):
+                continue  # somebody joins it just now, or has removed it
             gone.append(view.row.name)
     return tuple(gone)
 
 
-def _volumes(state: State, labels: Pairs) -> tuple[str, ...]:
-    """Only what nobody named: a named volume is never removed implicitly."""
+def _volumes(state: State, which: Which, *, every: bool) -> tuple[tuple[str, ...], int]:
+    """Only what nobody named, but where the user asks for all: a named volume is never removed implicitly."""
     used = {use.volume for use in records.volume_uses(state.records)}
-    gone = [
-        view.row.name
-        for view in volume_engine.all_volumes(state)
-        if view.row.anonymous and view.row.name not in used and _carries(view.spec.labels, labels)
-    ]
-    for name in gone:
-        volume_engine.remove(state, name)
-    return tuple(gone)
+    gone, size = [], 0
+    for view in volume_engine.all_volumes(state):
+        if (every or view.row.anonymous) and view.row.name not in used and which.takes(view.spec.labels, view.row.created):
+            data = usage.of_volume(state, view.row.name).bytes
+            try:
+                volume_engine.remove(state, view.row.name)
+            except (Conflict, NotFound):
+                continue
+            gone.append(view.row.name)
+            size += data
+    return tuple(gone), size
 
 
-def _images(state: State, *, every: bool) -> tuple[tuple[str, ...], int]:
+def _images(state: State, which: Which, *, every: bool) -> tuple[tuple[str, ...], int]:
+    """With `every`, blobs that are kept for a while go, too: whoever asks for all wants the room."""
     used = {row.image for row in records.containers(state.records)}
     names = records.image_names(state.records)
     unused = [row for row in records.images(state.records) if row.id not in used and (every or row.id not in names)]
     lines: list[str] = []
     for row in unused:
-        lines += [f"untagged: {parse_reference(name).familiar}" for name in names.get(row.id, ())]
-        lines.append(f"deleted: {row.id}")
+        if which.takes(_labels(state, row), row.created) and _forget(state, row):
+            lines += [f"untagged: {parse_reference(name).familiar}" for name in names.get(row.id, ())]
+            lines.append(f"deleted: {row.id}")
+    swept = content.remove_unneeded(state, idle=0.0 if every and which == ALL else None)
+    return tuple(lines), swept.bytes
+
+
+def _labels(state: State, row: ImageRow) -> Pairs:
+    try:
+        return images.config(state, row.id).labels
+    except NotFound:  # its config's blob is gone; it carries no label that anybody could ask for
+        return ()
+
+
+def _forget(state: State, row: ImageRow) -> bool:
+    try:
         with records.transaction(state.records):
             records.remove_image(state.records, row.id)
-    sweep.images(state.root, lambda: records.images(state.records))
-    return tuple(lines), sum(row.size for row in unused)
+    except Conflict:
+        return False  # somebody makes a container of it just now
+    content.release(state, row)
+    return True

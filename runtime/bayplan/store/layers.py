@@ -73,12 +73,17 @@ def _attributes_above(root: StateRoot, chain: tuple[Digest, ...]) -> list[str]:
 
 def chain_id(diff_ids: tuple[Digest, ...]) -> Digest:
     """The name of a stack of layers, lowest first; there is at least one."""
+    return chain_ids(diff_ids)[-1]
+
+
+def chain_ids(diff_ids: tuple[Digest, ...]) -> tuple[Digest, ...]:
+    """The names of the stacks that end with each of the layers, lowest first."""
     import hashlib
 
-    chain = diff_ids[0]
+    found = list(diff_ids[:1])
     for diff_id in diff_ids[1:]:
-        chain = Digest("sha256", hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest())
-    return chain
+        found.append(Digest("sha256", hashlib.sha256(f"{found[-1]} {diff_id}".encode()).hexdigest()))
+    return tuple(found)
 
 
 def describe(root: StateRoot, directory: str, diff_id: Digest, *, size: int, implied: tuple[str, ...], opaque: bool) -> None:
@@ -214,14 +219,14 @@ def _make_attributes(root: StateRoot, chain: tuple[Digest, ...], target: str) ->
     own = root.layer_tree(chain[-1])
     below = [(root.layer_tree(each), _implied(root, each), _link(root, each)[1]) for each in reversed(chain[:-1])]
     found = {path: source for path in sorted(_implied(root, chain[-1])) if (source := _inherited(below, path))}
-    _copy_attributes(own, target)  # the root's, which this layer would hide otherwise
+    copy_attributes(own, target)  # the root's, which this layer would hide otherwise
     for path in found:
         parts = path.split("/")
         for prefix in ("/".join(parts[:count]) for count in range(1, len(parts) + 1)):
             if not os.path.lexists(f"{target}/{prefix}"):
                 os.mkdir(f"{target}/{prefix}")
     for path in sorted(_directories(found), reverse=True):  # the deepest first, so that times stay
-        _copy_attributes(found.get(path, f"{own}/{path}"), f"{target}/{path}")
+        copy_attributes(found.get(path, f"{own}/{path}"), f"{target}/{path}")
     return bool(found)
 
 
@@ -271,7 +276,7 @@ def _is_opaque(path: str) -> bool:
         return False
 
 
-def _copy_attributes(source: str, target: str) -> None:
+def copy_attributes(source: str, target: str) -> None:
     found = os.lstat(source)
     os.chown(target, found.st_uid, found.st_gid, follow_symlinks=False)
     os.chmod(target, stat.S_IMODE(found.st_mode))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 CONTAINER_LOCK = "lock"
+_BETWEEN_TRIES = 0.05  # seconds
 
 
 def try_container(directory: str) -> int:
@@ -48,6 +50,11 @@ def content(root: str, *, exclusive: bool) -> Held:
     return Held(f"{root}/content.lock", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
 
 
+def content_within(root: str, patience: float) -> HeldSoon:
+    """The content's lock, exclusive, waited for at most `patience` seconds; `with` gives whether we have it."""
+    return HeldSoon(f"{root}/content.lock", patience)
+
+
 def converge(root: str) -> Held:
     """One converge of a state at a time; the others wait here."""
     return Held(f"{root}/converge.lock", fcntl.LOCK_EX)
@@ -76,11 +83,40 @@ class Held:
         os.close(self._fd)
 
 
+class HeldSoon:
+    """Holds a lock inside a `with`, where it can be had within a time. Raises OSError."""
+
+    def __init__(self, path: str, patience: float) -> None:
+        self._path, self._patience, self._fd = path, patience, -1
+
+    def __enter__(self) -> bool:
+        deadline = time.monotonic() + self._patience
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            while not _taken(self._fd):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(_BETWEEN_TRIES)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
 def _try(path: str) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    if _taken(fd):
+        return fd
+    os.close(fd)
+    return -1
+
+
+def _taken(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
-        return -1
-    return fd
+        return False
+    return True

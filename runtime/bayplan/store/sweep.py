@@ -1,52 +1,68 @@
-"""Removing what nothing refers to: blobs and layers that no image needs, directories that no record names."""
+"""Removing what nothing needs: blobs, layers and chains (plan/garbage.py says which), directories that no record names."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 
+from bayplan.errors import NotFound
 from bayplan.model.digest import parse_digest
-from bayplan.model.value import TYPE_CHECKING
-from bayplan.store import layers, locks
-from bayplan.store.records import ImageRow
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+from bayplan.store import blobs, layers, locks
 from bayplan.store.root import StateRoot
 from bayplan.store.trees import remove_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+
+    from bayplan.model.digest import Digest
 
 
-def images(root: StateRoot, recorded: Callable[[], Iterable[ImageRow]]) -> int:
-    """Remove the blobs, layers and chains that no recorded image needs; how many things went.
+class Swept(NamedTuple):
+    """How many things went, and how many bytes: layers by their plain archives, blobs as they were."""
 
-    Waits for running pulls, and asks for what is `recorded` only then: they have recorded more by the end.
-    """
-    with locks.content(root.path, exclusive=True):
-        kept = tuple(recorded())
-        needed = [tuple(map(parse_digest, row.layers)) for row in kept]
-        wanted_layers = {layer for chain in needed for layer in chain}
-        wanted_chains = {layers.chain_id(chain[:count]) for chain in needed for count in range(1, len(chain) + 1)}
-        wanted_blobs = {parse_digest(blob) for row in kept for blob in (*row.blobs, row.id)}
-        unused = [layer for layer in layers.listed(root) if layer not in wanted_layers]
-        for layer in unused:
-            layers.remove(root, layer)
-        gone = len(unused)
-        for name in _names(root.chains):
-            if name not in {chain.hex for chain in wanted_chains}:
-                layers.remove_chain(root, parse_digest(f"sha256:{name}"))
-                gone += 1
-        layers.remove_dangling_links(root)
-        return gone + _blobs(root, {(blob.algorithm, blob.hex) for blob in wanted_blobs})
+    things: int = 0
+    bytes: int = 0
 
 
-def _blobs(root: StateRoot, wanted: set[tuple[str, str]]) -> int:
-    gone = 0
-    for algorithm in ("sha256", "sha512"):
-        directory = f"{root.blobs}/{algorithm}"
-        for name in _names(directory):
-            if (algorithm, name) not in wanted:
-                os.unlink(f"{directory}/{name}")
-                gone += 1
-    return gone
+def chains(root: StateRoot) -> tuple[Digest, ...]:
+    """Every chain that something was made for."""
+    return tuple(parse_digest(f"sha256:{name}") for name in sorted(_names(root.chains)))
+
+
+def blobs_used(root: StateRoot) -> tuple[tuple[Digest, float], ...]:
+    """Every blob, and when it came or was released last (seconds since 1970)."""
+    found = []
+    for digest in blobs.listed(root):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((digest, os.lstat(root.blob(digest)).st_mtime))
+    return tuple(found)
+
+
+def release(root: StateRoot, digests: Iterable[Digest]) -> None:
+    """An image that needed these blobs goes: what nothing else needs is idle from now on. One that is not there is no error."""
+    for digest in digests:
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(root.blob(digest), follow_symlinks=False)
+
+
+def content(root: StateRoot, *, unused_layers: Iterable[Digest], unused_chains: Iterable[Digest], unused_blobs: Iterable[Digest]) -> Swept:
+    """Remove all these. Whoever calls it holds the lock of the content for itself alone; killed at any moment, the next one goes on."""
+    things = size = 0
+    for layer in unused_layers:
+        with contextlib.suppress(NotFound):
+            size += layers.size(root, layer)
+        layers.remove(root, layer)
+        things += 1
+    for chain in unused_chains:
+        layers.remove_chain(root, chain)
+        things += 1
+    layers.remove_dangling_links(root)
+    for blob in unused_blobs:
+        size += blobs.size(root, blob)
+        blobs.remove(root, blob)
+        things += 1
+    return Swept(things, size)
 
 
 def debris(root: StateRoot, known: Iterable[str]) -> tuple[str, ...]:

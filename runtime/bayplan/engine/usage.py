@@ -1,0 +1,159 @@
+"""How much room everything takes, and how much of it would be free if what is not used went."""
+
+from __future__ import annotations
+
+import time
+
+from bayplan.engine import containers, content, images, volumes
+from bayplan.engine.containers import Record
+from bayplan.engine.images import Image
+from bayplan.engine.state import State
+from bayplan.engine.volumes import VolumeView
+from bayplan.errors import NotFound
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+from bayplan.store import blobs, layers, measure, records
+from bayplan.store.measure import Size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bayplan.model.digest import Digest
+    from bayplan.plan.garbage import Need
+
+PATIENCE = 10.0  # seconds for looking at containers and volumes, whose files are the only thing that has to be walked
+
+
+class Share(NamedTuple):
+    """One kind: how many there are, how many of them are used, what all take, and what the unused ones alone take."""
+
+    total: int
+    active: int
+    size: Size
+    reclaimable: Size
+
+
+class ImageUsage(NamedTuple):
+    """`shared`: the bytes that other images need, too. containers: how many are made from it."""
+
+    image: Image
+    size: int
+    shared: int
+    containers: int
+
+
+class ContainerUsage(NamedTuple):
+    record: Record
+    size: Size
+    active: bool
+
+
+class VolumeUsage(NamedTuple):
+    view: VolumeView
+    size: Size
+    containers: int
+
+
+class Usage(NamedTuple):
+    """content: the bytes of all layers and blobs, also of those that no image needs."""
+
+    images: tuple[ImageUsage, ...]
+    containers: tuple[ContainerUsage, ...]
+    volumes: tuple[VolumeUsage, ...]
+    content: int
+    used_content: int
+
+    def of_images(self) -> Share:
+        active = sum(each.containers > 0 for each in self.images)
+        return Share(len(self.images), active, Size(self.content), Size(self.content - self.used_content))
+
+    def of_containers(self) -> Share:
+        return _share([(each.size, each.active) for each in self.containers])
+
+    def of_volumes(self) -> Share:
+        return _share([(each.size, each.containers > 0) for each in self.volumes])
+
+
+def _share(found: list[tuple[Size, bool]]) -> Share:
+    idle = [size for size, active in found if not active]
+    return Share(len(found), len(found) - len(idle), total(size for size, _ in found), total(idle))
+
+
+def total(sizes: Iterable[Size]) -> Size:
+    every = tuple(sizes)
+    return Size(sum(size.bytes for size in every), all(size.whole for size in every))
+
+
+def of_container(state: State, container_id: str, *, deadline: float = float("inf")) -> Size:
+    """What the container has written on top of its image, its logs included."""
+    return measure.tree(state.root.container(container_id), deadline=deadline)
+
+
+def of_volume(state: State, name: str, *, deadline: float = float("inf")) -> Size:
+    return measure.tree(state.root.volume_data(name), deadline=deadline)
+
+
+def observe(state: State, *, patience: float = PATIENCE) -> Usage:
+    """Look at everything. What takes longer than `patience` seconds is told as far as it was seen (Size.whole)."""
+    deadline = time.monotonic() + patience
+    every = containers.all_records(state)
+    lengths = _lengths(state)
+    needs = {row.id: content.need_of_image(row) for row in records.images(state.records)}
+    made = [record.image_id for record in every]
+    used = {digest for image in made if image in needs for digest in _content(needs[image])}
+    return Usage(
+        images=_images(state, needs, lengths, made),
+        containers=tuple(_container(state, record, deadline) for record in every),
+        volumes=_volumes(state, deadline),
+        content=sum(lengths.values()),
+        used_content=sum(lengths.get(digest, 0) for digest in used),
+    )
+
+
+def _content(need: Need) -> set[tuple[str, Digest]]:
+    """Layers and blobs by kind: a plain layer's blob has the same digest."""
+    return {("layer", layer) for layer in need.layers} | {("blob", blob) for blob in need.blobs}
+
+
+def _lengths(state: State) -> dict[tuple[str, Digest], int]:
+    """The bytes of every layer (of its plain archive) and every blob in the store."""
+    found: dict[tuple[str, Digest], int] = {}
+    kinds: tuple[tuple[str, tuple[Digest, ...], Callable[..., int]], ...] = (
+        ("layer", layers.listed(state.root), layers.size),
+        ("blob", blobs.listed(state.root), blobs.size),
+    )
+    for kind, digests, size in kinds:
+        for digest in digests:
+            try:
+                found[kind, digest] = size(state.root, digest)
+            except NotFound:  # swept meanwhile
+                continue
+    return found
+
+
+def _images(
+    state: State, needs: dict[str, Need], lengths: dict[tuple[str, Digest], int], made: list[str]
+) -> tuple[ImageUsage, ...]:
+    users: dict[tuple[str, Digest], int] = {}
+    for need in needs.values():
+        for digest in _content(need):
+            users[digest] = users.get(digest, 0) + 1
+    found = []
+    for image in images.all_images(state):
+        own = _content(needs[image.id]) if image.id in needs else set()
+        size = sum(lengths.get(digest, 0) for digest in own)
+        shared = sum(lengths.get(digest, 0) for digest in own if users[digest] > 1)
+        found.append(ImageUsage(image, size, shared, made.count(image.id)))
+    return tuple(found)
+
+
+def _container(state: State, record: Record, deadline: float) -> ContainerUsage:
+    active = containers.run_of(state, record.id).status in containers.RUNNING
+    return ContainerUsage(record, of_container(state, record.id, deadline=deadline), active)
+
+
+def _volumes(state: State, deadline: float) -> tuple[VolumeUsage, ...]:
+    uses = [use.volume for use in records.volume_uses(state.records)]
+    return tuple(
+        VolumeUsage(view, of_volume(state, view.row.name, deadline=deadline), uses.count(view.row.name))
+        for view in volumes.all_volumes(state)
+    )
