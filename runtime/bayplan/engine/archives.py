@@ -122,7 +122,7 @@ def _held(members: Members) -> tuple[Held, ...]:
     if members.size("index.json") is not None:
         return tuple(_oci_images(members))
     if members.size("manifest.json") is not None:
-        return tuple(_docker_image(members, each) for each in _docker_entries(members))
+        return tuple(docker_image(members, each) for each in docker_entries(members))
     raise Invalid(
         "reading the archive: it has neither index.json (OCI layout) nor manifest.json (docker save); "
         "if it is a root file system, use import"
@@ -165,7 +165,7 @@ def _oci_image(members: Members, top: Descriptor, named: Mapping[Digest, tuple[s
     config = parse_image_config(config_bytes)
     check_image(document, config, "an image of the archive")
     resolved = Resolved(None, top.digest, document, config, config_bytes, tuple(documents))
-    sources = tuple(_blob_name(layer.digest) for layer in document.layers)
+    sources = tuple(blob_name(layer.digest) for layer in document.layers)
     annotations = dict(top.annotations)
     names = [annotations.get(_CONTAINERD_NAME, ""), _full(annotations.get(_REF_NAME, "")), *named.get(document.config.digest, ())]
     return Held(resolved, sources, _canonical(name for name in names if name))
@@ -177,17 +177,19 @@ def _full(ref_name: str) -> str:
 
 
 def _member_blob(members: Members, descriptor: Descriptor, limit: int) -> bytes:
-    data = archive.read(members, _blob_name(descriptor.digest), limit=limit)
+    data = archive.read(members, blob_name(descriptor.digest), limit=limit)
     if len(data) != descriptor.size:
         raise Invalid(f"reading the archive: {descriptor.digest} has {len(data)} bytes, its descriptor says {descriptor.size}")
     return blobs.verify(data, descriptor.digest, what="a blob of the archive")
 
 
-def _blob_name(digest: Digest) -> str:
+def blob_name(digest: Digest) -> str:
+    """Where a layout has a blob (image-spec image-layout.md, "Blobs")."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _docker_entries(members: Members) -> list[Fields]:
+def docker_entries(members: Members) -> list[Fields]:
+    """The images that manifest.json names; raises Invalid."""
     document = load_json(archive.read(members, "manifest.json", limit=MANIFEST_LIMIT), MANIFEST_LIMIT, "manifest.json")
     if not isinstance(document, list) or len(document) > _IMAGES_LIMIT or not all(isinstance(each, dict) for each in document):
         raise Invalid(f"reading manifest.json: it is no list of at most {_IMAGES_LIMIT} images")
@@ -199,13 +201,14 @@ def _docker_names(members: Members) -> Mapping[Digest, tuple[str, ...]]:
     if members.size("manifest.json") is None:
         return {}
     found = {}
-    for each in _docker_entries(members):
+    for each in docker_entries(members):
         data = archive.read(members, each.string("Config"), limit=CONFIG_LIMIT)
         found[blobs.digest_of(data)] = each.strings("RepoTags") or ()
     return found
 
 
-def _docker_image(members: Members, entry: Fields) -> Held:
+def docker_image(members: Members, entry: Fields) -> Held:
+    """One image of manifest.json, with a manifest that is made for it: the format has none. Raises Invalid, NotFound."""
     config_bytes = archive.read(members, entry.string("Config"), limit=CONFIG_LIMIT)
     config, image_id = parse_image_config(config_bytes), blobs.digest_of(config_bytes)
     claimed = entry.string("Config").rpartition("/")[2].partition(".")[0]
@@ -315,7 +318,7 @@ def save(images: Sequence[Saved], write: Callable[[bytes], object], *, root: Sta
         raise Invalid(f"saving an archive: the format {format!r} is neither docker-archive nor oci-archive")
     found = [(each, *_find_manifest(root, each)) for each in images]
     files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
-    entries = [_index_entry(descriptor, each.names) for each, descriptor, _ in found]
+    entries = [index_entry(descriptor, each.names) for each, descriptor, _ in found]
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one for several in entries for one in several]}
     files["index.json"] = json.dumps(index, separators=(",", ":")).encode()
     if format == "docker-archive":
@@ -341,8 +344,8 @@ def _find_manifest(root: StateRoot, image: Saved) -> tuple[Descriptor, Manifest]
     raise NotFound(f"saving the image {image.image_id.short}: its manifest is not in the store; pull the image again")
 
 
-def _index_entry(descriptor: Descriptor, names: tuple[str, ...]) -> list[dict[str, object]]:
-    """One entry for each name (containerd's way), or one without."""
+def index_entry(descriptor: Descriptor, names: tuple[str, ...]) -> list[dict[str, object]]:
+    """An index's entries for a manifest: one for each of its canonical names (containerd's way), or one without."""
     assert descriptor.media_type in MANIFEST_TYPES
     if not names:
         return [_descriptor_document(descriptor)]
@@ -353,9 +356,9 @@ def _index_entry(descriptor: Descriptor, names: tuple[str, ...]) -> list[dict[st
 
 def _docker_entry(image: Saved, manifest: Manifest) -> dict[str, object]:
     return {
-        "Config": _blob_name(manifest.config.digest),
+        "Config": blob_name(manifest.config.digest),
         "RepoTags": [parse_reference(name).familiar for name in image.names] or None,
-        "Layers": [_blob_name(each.digest) for each in manifest.layers],
+        "Layers": [blob_name(each.digest) for each in manifest.layers],
     }
 
 
@@ -363,7 +366,7 @@ def _write_blob(root: StateRoot, digest: Digest, write: Callable[[bytes], object
     file = blobs.open_blob(root, digest)
     try:
         size = os.fstat(file).st_size
-        write(tar.header(_blob_name(digest), size))
+        write(tar.header(blob_name(digest), size))
         while chunk := os.read(file, _CHUNK):
             write(chunk)
         write(bytes(tar.padding(size)))
