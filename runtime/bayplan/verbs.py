@@ -284,9 +284,17 @@ SYSTEM = (
         "prune",
         "prune:system",
         "",
-        "remove what is not used: containers, networks, images without a name",
+        "remove what is not used: containers, networks, images without a name, build cache",
         (flag("all -a", "all images that no container uses"), flag("volumes", "anonymous volumes, too"), *PRUNE),
         ("system prune",),
+    ),
+    Verb(
+        "builder prune",
+        "prune:builder",
+        "",
+        "remove what of the build cache no image has",
+        (flag("all -a", "all of it"), FORCE, many("filter", "KEY=VALUE", "only what was not used since: until=TIME|DURATION")),
+        ("buildx prune",),
     ),
     Verb(
         "system df",

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 from cli_lab import IMAGE, Lab, lab
 
+from bayplan.engine.state import open_state
+from bayplan.store import cache, records
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers take root")
 MB = 1_000_000
 
@@ -186,3 +189,30 @@ def test_an_image_without_its_blobs_is_swept_around(host: Lab) -> None:
     assert layers(host) == kept and summary(host)["Images"]["TotalCount"] == "2"
     host.ok("rmi", "more:1")
     assert len(layers(host)) == len(kept) - 1
+
+
+def remember_steps(host: Lab, *steps: tuple[str, str, str]) -> None:
+    """Put records of (key, layer, last use) into the build cache, as builds do."""
+    state = open_state(str(host.root))
+    with records.transaction(state.records):
+        for key, layer, used in steps:
+            cache.put(state.records, cache.Step(key, layer, "RUN make", used, used))
+    state.records.close()
+
+
+def test_the_build_cache_keeps_layers_and_is_pruned_by_age(host: Lab) -> None:
+    before = layers(host)
+    import_more(host, "more:1")
+    (made,) = (f"sha256:{layer}" for layer in layers(host) - before)
+    (own,) = (f"sha256:{layer}" for layer in before)
+    remember_steps(host, ("k1", made, "2026-01-01T00:00:00.000000000Z"), ("k2", own, "2026-01-01T00:00:00.000000000Z"))
+    host.ok("rmi", "more:1")
+    assert len(layers(host)) == 2, "the next build takes it"
+    found = summary(host)
+    assert found["Build Cache"]["TotalCount"] == "2" and found["Build Cache"]["Active"] == "1", "an image has the other's layer"
+    assert found["Build Cache"]["Reclaimable"] == "1MB (100%)", "a layer that an image has is counted with it"
+    assert "Build cache usage:" in host.ok("system", "df", "-v")
+    assert "Deleted" not in host.ok("builder", "prune", "-f", "--filter", "until=2020-01-01")
+    assert host.ok("system", "prune", "-f").startswith("Deleted build cache objects:\nk1\n\nTotal reclaimed space: 1")
+    assert layers(host) == before
+    assert "k2" in host.ok("builder", "prune", "-af") and layers(host) == before, "the image keeps its layer"

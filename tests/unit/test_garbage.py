@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bayplan.engine.content import kept_idle
 from bayplan.errors import Invalid
 from bayplan.model.digest import Digest

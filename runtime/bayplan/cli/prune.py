@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 _LABELS = ("label", "label!")
 _CONTAINERS, _NETWORKS = "all containers that do not run", "all networks that no container uses"
+_TITLES = (
+    ("Containers", "containers"),
+    ("Networks", "networks"),
+    ("Volumes", "volumes"),
+    ("Images", "images"),
+    ("build cache objects", "build_cache"),
+)
 
 
 def containers(call: Call) -> int:
@@ -51,12 +58,22 @@ def system(call: Call) -> int:
     every, lost = call.flag("all"), call.flag("volumes")
     if lost and "until" in filters:
         raise Invalid("prune --volumes: the filter until does not go with it; prune volumes by themselves")
-    going = (_CONTAINERS, _NETWORKS, _images(every=every), *((_anonymous(),) if lost else ()))
-    return _prune(call, going, filters, containers=True, networks=True, images=True, all_images=every, volumes=lost)
+    going = (_CONTAINERS, _NETWORKS, _images(every=every), _build_cache(every=every), *((_anonymous(),) if lost else ()))
+    kinds = {"all_images": every, "volumes": lost, "all_cache": every}
+    return _prune(call, going, filters, containers=True, networks=True, images=True, build_cache=True, **kinds)
+
+
+def builder(call: Call) -> int:
+    every = call.flag("all")
+    return _prune(call, (_build_cache(every=every),), _filters(call, "until"), build_cache=True, all_cache=every)
 
 
 def _images(*, every: bool) -> str:
     return "all images that no container uses" if every else "all images without a name"
+
+
+def _build_cache(*, every: bool) -> str:
+    return "all of the build cache" if every else "what of the build cache no image has"
 
 
 def _anonymous() -> str:
@@ -85,8 +102,8 @@ def _prune(call: Call, going: tuple[str, ...], filters: Filters, *, sized: bool 
     from bayplan.engine import prune
 
     pruned = prune.prune(state, which=_which(filters, limits), **kinds)
-    for title in ("Containers", "Networks", "Volumes", "Images"):
-        names = getattr(pruned, title.lower())
+    for title, member in _TITLES:
+        names = getattr(pruned, member)
         if names:
             write(f"Deleted {title}:")
             for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bayplan.cli import moments
 from bayplan.cli.call import Call
-from bayplan.cli.output import json_text, labels_text, listing, short, table, write
+from bayplan.cli.output import json_text, labels_text, listing, table, write
 from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bayplan.cli.output import Columns
     from bayplan.engine.state import State
-    from bayplan.engine.usage import ContainerUsage, ImageUsage, Share, Usage, VolumeUsage
+    from bayplan.engine.usage import ContainerUsage, ImageUsage, Share, StepUsage, Usage, VolumeUsage
     from bayplan.store.measure import Size
 
 _SUMMARY: Columns = (("TYPE", "Type"), ("TOTAL", "TotalCount"), ("ACTIVE", "Active"), ("SIZE", "Size"), ("RECLAIMABLE", "Reclaimable"))
@@ -37,6 +37,20 @@ _CONTAINERS: Columns = (
     ("NAMES", "Names"),
 )
 _VOLUMES: Columns = (("VOLUME NAME", "Name"), ("LINKS", "Links"), ("SIZE", "Size"))
+_STEPS: Columns = (
+    ("CACHE ID", "ID"),
+    ("CACHE TYPE", "CacheType"),
+    ("SIZE", "Size"),
+    ("CREATED", "CreatedSince"),
+    ("LAST USED", "LastUsedSince"),
+    ("SHARED", "Shared"),
+)
+_TABLES = (
+    ("Images", "Images space usage:", _IMAGES),
+    ("Containers", "Containers space usage:", _CONTAINERS),
+    ("Volumes", "Local Volumes space usage:", _VOLUMES),
+    ("BuildCache", "Build cache usage:", _STEPS),
+)
 
 
 def df(call: Call) -> int:
@@ -48,8 +62,12 @@ def df(call: Call) -> int:
 
 
 def _summary(found: Usage) -> list[dict[str, str]]:
-    kinds = (("Images", found.of_images()), ("Containers", found.of_containers()), ("Local Volumes", found.of_volumes()))
-    return [_kind(name, share) for name, share in kinds]
+    return [
+        _kind("Images", found.of_images()),
+        _kind("Containers", found.of_containers()),
+        _kind("Local Volumes", found.of_volumes()),
+        _kind("Build Cache", found.of_build_cache()),
+    ]
 
 
 def _kind(name: str, share: Share) -> dict[str, str]:
@@ -75,6 +93,7 @@ def _everything(call: Call, state: State, found: Usage) -> int:
         "Images": [document for image in found.images for document in _image(image, full=full)],
         "Containers": _containers(state, found.containers, full=full),
         "Volumes": [_volume(volume) for volume in found.volumes],
+        "BuildCache": [_step(step, full=full) for step in found.steps],
     }
     shown = call.text("format")
     if shown == "json":
@@ -90,11 +109,10 @@ def _everything(call: Call, state: State, found: Usage) -> int:
 
 
 def _tables(documents: dict[str, list[dict[str, Any]]]) -> None:
-    titles = {"Images": "Images", "Containers": "Containers", "Volumes": "Local Volumes"}
-    for kind, columns in (("Images", _IMAGES), ("Containers", _CONTAINERS), ("Volumes", _VOLUMES)):
-        write(f"{titles[kind]} space usage:\n")
+    for kind, title, columns in _TABLES:
+        write(f"{title}\n")
         table([heading for heading, _ in columns], ([str(each[member]) for _, member in columns] for each in documents[kind]))
-        if kind != "Volumes":
+        if kind != _TABLES[-1][0]:
             write("")
 
 
@@ -128,4 +146,16 @@ def _volume(each: VolumeUsage) -> dict[str, Any]:
         "Labels": labels_text(each.view.spec.labels),
         "Links": str(each.containers),
         "Size": size_text(each.size),
+    }
+
+
+def _step(each: StepUsage, *, full: bool) -> dict[str, Any]:
+    return {
+        "ID": each.step.key if full else each.step.key.rpartition(":")[2][:12],
+        "CacheType": "regular",
+        "Description": each.step.description,
+        "Size": moments.size(each.size),
+        "CreatedSince": moments.ago(each.step.created),
+        "LastUsedSince": moments.ago(each.step.used),
+        "Shared": "true" if each.shared else "false",
     }

@@ -15,7 +15,7 @@ from bayplan.errors import Invalid
 from bayplan.model.digest import parse_digest
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.garbage import Blob, Need, Stored, garbage
-from bayplan.store import layers, locks, records, sweep
+from bayplan.store import cache, layers, locks, records, sweep
 from bayplan.store.records import ImageRow
 from bayplan.store.sweep import Swept
 
@@ -41,7 +41,11 @@ def _images(state: State) -> Iterator[Need]:
     return map(need_of_image, records.images(state.records))
 
 
-_KEEPERS: tuple[Callable[[State], Iterator[Need]], ...] = (_images,)
+def _build_cache(state: State) -> Iterator[Need]:
+    return (Need((parse_digest(step.layer),)) for step in cache.steps(state.records) if step.layer)
+
+
+_KEEPERS: tuple[Callable[[State], Iterator[Need]], ...] = (_images, _build_cache)
 
 
 def stored(state: State) -> Stored:

@@ -11,7 +11,8 @@ from bayplan.engine.state import State
 from bayplan.errors import Conflict, NotFound
 from bayplan.model.reference import parse_reference
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.store import records
+from bayplan.store import cache, records
+from bayplan.store.sweep import Swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +43,14 @@ ALL = Which()
 
 
 class Pruned(NamedTuple):
-    """Names of what went, and how many bytes it had: what containers had written, volumes' data, layers and blobs."""
+    """Names of what went (of the build cache: keys), and how many bytes it had: what containers had written, volumes' data, layers and
+    blobs."""
 
     containers: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    build_cache: tuple[str, ...] = ()
     bytes: int = 0
 
 
@@ -60,15 +63,21 @@ def prune(
     networks: bool = False,
     volumes: bool = False,
     all_volumes: bool = False,
+    build_cache: bool = False,
+    all_cache: bool = False,
     which: Which = ALL,
 ) -> Pruned:
     """Remove stopped containers, unused networks, images without a name (all unused ones with `all_images`), anonymous volumes
-    (all unused ones with `all_volumes`)."""
+    (all unused ones with `all_volumes`), of the build cache what no image has (everything with `all_cache`)."""
     gone_containers, written = _containers(state, which) if containers else ((), 0)
     gone_networks = _networks(state, which) if networks else ()
     gone_volumes, data = _volumes(state, which, every=all_volumes) if volumes or all_volumes else ((), 0)
-    gone_images, size = _images(state, which, every=all_images) if images or all_images else ((), 0)
-    return Pruned(gone_containers, gone_images, gone_networks, gone_volumes, written + data + size)
+    gone_images = _images(state, which, every=all_images) if images or all_images else ()
+    gone_steps = _build_cache(state, which, every=all_cache) if build_cache or all_cache else ()
+    swept = Swept()
+    if images or all_images or build_cache or all_cache:  # who asks for all images wants the room, and no blobs kept for later
+        swept = content.remove_unneeded(state, idle=0.0 if all_images and which == ALL else None)
+    return Pruned(gone_containers, gone_images, gone_networks, gone_volumes, gone_steps, written + data + swept.bytes)
 
 
 def _carries(found: dict[str, str], pair: tuple[str, str]) -> bool:
@@ -120,8 +129,7 @@ def _volumes(state: State, which: Which, *, every: bool) -> tuple[tuple[str, ...
     return tuple(gone), size
 
 
-def _images(state: State, which: Which, *, every: bool) -> tuple[tuple[str, ...], int]:
-    """With `every`, blobs that are kept for a while go, too: whoever asks for all wants the room."""
+def _images(state: State, which: Which, *, every: bool) -> tuple[str, ...]:
     used = {row.image for row in records.containers(state.records)}
     names = records.image_names(state.records)
     unused = [row for row in records.images(state.records) if row.id not in used and (every or row.id not in names)]
@@ -130,8 +138,17 @@ def _images(state: State, which: Which, *, every: bool) -> tuple[tuple[str, ...]
         if which.takes(_labels(state, row), row.created) and _forget(state, row):
             lines += [f"untagged: {parse_reference(name).familiar}" for name in names.get(row.id, ())]
             lines.append(f"deleted: {row.id}")
-    swept = content.remove_unneeded(state, idle=0.0 if every and which == ALL else None)
-    return tuple(lines), swept.bytes
+    return tuple(lines)
+
+
+def _build_cache(state: State, which: Which, *, every: bool) -> tuple[str, ...]:
+    """How old a step is, its last use says. Steps carry no labels."""
+    used = {layer for row in records.images(state.records) for layer in row.layers}
+    steps = [step for step in cache.steps(state.records) if every or step.layer not in used]
+    gone = tuple(step.key for step in steps if which.takes((), step.used))
+    with records.transaction(state.records):
+        cache.remove(state.records, gone)
+    return gone
 
 
 def _labels(state: State, row: ImageRow) -> Pairs:

@@ -10,8 +10,10 @@ from bayplan.engine.images import Image
 from bayplan.engine.state import State
 from bayplan.engine.volumes import VolumeView
 from bayplan.errors import NotFound
+from bayplan.model.digest import parse_digest
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.store import blobs, layers, measure, records
+from bayplan.store import blobs, cache, layers, measure, records
+from bayplan.store.cache import Step
 from bayplan.store.measure import Size
 
 if TYPE_CHECKING:
@@ -53,18 +55,34 @@ class VolumeUsage(NamedTuple):
     containers: int
 
 
+class StepUsage(NamedTuple):
+    """shared: an image has the step's layer, which therefore is the image's."""
+
+    step: Step
+    size: int
+    shared: bool
+
+
 class Usage(NamedTuple):
-    """content: the bytes of all layers and blobs, also of those that no image needs."""
+    """content: the bytes of all layers and blobs, also of those that nothing needs; used_content of those that containers need."""
 
     images: tuple[ImageUsage, ...]
     containers: tuple[ContainerUsage, ...]
     volumes: tuple[VolumeUsage, ...]
+    steps: tuple[StepUsage, ...]
     content: int
     used_content: int
 
     def of_images(self) -> Share:
         active = sum(each.containers > 0 for each in self.images)
-        return Share(len(self.images), active, Size(self.content), Size(self.content - self.used_content))
+        own = self.content - self.of_build_cache().size.bytes
+        return Share(len(self.images), active, Size(own), Size(own - self.used_content))
+
+    def of_build_cache(self) -> Share:
+        """What of it no image has. Several steps may have made one layer."""
+        alone = {each.step.layer: each.size for each in self.steps if not each.shared}
+        size = Size(sum(alone.values()))
+        return Share(len(self.steps), sum(each.shared for each in self.steps), size, size)
 
     def of_containers(self) -> Share:
         return _share([(each.size, each.active) for each in self.containers])
@@ -104,6 +122,7 @@ def observe(state: State, *, patience: float = PATIENCE) -> Usage:
         images=_images(state, needs, lengths, made),
         containers=tuple(_container(state, record, deadline) for record in every),
         volumes=_volumes(state, deadline),
+        steps=_steps(state, needs, lengths),
         content=sum(lengths.values()),
         used_content=sum(lengths.get(digest, 0) for digest in used),
     )
@@ -143,6 +162,15 @@ def _images(
         size = sum(lengths.get(digest, 0) for digest in own)
         shared = sum(lengths.get(digest, 0) for digest in own if users[digest] > 1)
         found.append(ImageUsage(image, size, shared, made.count(image.id)))
+    return tuple(found)
+
+
+def _steps(state: State, needs: dict[str, Need], lengths: dict[tuple[str, Digest], int]) -> tuple[StepUsage, ...]:
+    shared = {layer for need in needs.values() for layer in need.layers}
+    found = []
+    for step in cache.steps(state.records):
+        layer = parse_digest(step.layer) if step.layer else None
+        found.append(StepUsage(step, lengths.get(("layer", layer), 0) if layer else 0, layer in shared))
     return tuple(found)
 
 
