@@ -21,7 +21,7 @@ NAME_LIMIT = 255
 SPECIAL_LIMIT = 1 << 20  # a pax header or a GNU long name
 SIZE_LIMIT = 1 << 40
 ID_LIMIT = (1 << 32) - 2  # (uid_t) -1 means "leave it" to chown(2)
-_TIME_LIMIT = 1 << 34
+TIME_LIMIT = 1 << 34
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _ZEROS = bytes(512)
@@ -236,7 +236,7 @@ def _bounded(text: bytes | None, field: bytes, what: str, limit: int) -> int:
 def _header_time(field: bytes) -> int:
     """A header's time; one before 1970 or absurdly late is no reason to refuse an image."""
     try:
-        return min(_number(field, "mtime"), _TIME_LIMIT) * 1_000_000_000
+        return min(_number(field, "mtime"), TIME_LIMIT) * 1_000_000_000
     except Invalid:
         return 0
 
@@ -246,7 +246,7 @@ def _time(text: bytes) -> int:
     if not whole.isdigit() or len(whole) > 12:
         return 0
     nanoseconds = int(fraction[:9].ljust(9, b"0")) if fraction[:9].isdigit() else 0
-    return min(int(whole), _TIME_LIMIT) * 1_000_000_000 + nanoseconds
+    return min(int(whole), TIME_LIMIT) * 1_000_000_000 + nanoseconds
 
 
 def _xattrs(pax: Pax) -> tuple[tuple[str, bytes], ...]:

@@ -28,8 +28,8 @@ _WHITEOUT = b".wh."
 _WHITEOUT_OPAQUE = b".wh..wh..opq"
 _WHITEOUT_RESERVED = b".wh..wh."
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_REFUSED_XATTRS = ("trusted.overlay.", "user.overlay.")
-_HOSTS_OWN_XATTRS = ("security.selinux", "security.ima", "security.evm", "system.nfs4_acl")
+REFUSED_XATTRS = ("trusted.overlay.", "user.overlay.")
+HOSTS_OWN_XATTRS = ("security.selinux", "security.ima", "security.evm", "system.nfs4_acl")
 
 
 class Unpacked(NamedTuple):
@@ -87,7 +87,7 @@ def placement(path: bytes) -> Placement | None:
     if not path:
         return None
     directory, _, name = path.rpartition(b"/")
-    if len(name) > tar.NAME_LIMIT:
+    if len(name) > tar.NAME_LIMIT + (len(_WHITEOUT) if name.startswith(_WHITEOUT) else 0):  # a whiteout's own name is never made
         raise Invalid(f"a component is longer than {tar.NAME_LIMIT} bytes")
     return Placement(directory, name)
 
@@ -337,9 +337,9 @@ def _is_whiteout(path: bytes) -> bool:
 def _set_xattrs(target: int | bytes, entry: Entry) -> None:
     """Set the entry's extended attributes. Those of overlayfs would let an archive reach into other layers' files."""
     for name, value in entry.xattrs:
-        if name.startswith(_REFUSED_XATTRS):
+        if name.startswith(REFUSED_XATTRS):
             raise Invalid(f"it sets {name!r}, which belongs to the host's overlayfs")
-        if name in _HOSTS_OWN_XATTRS:
+        if name in HOSTS_OWN_XATTRS:
             continue
         try:
             os.setxattr(target, name, value)
