@@ -96,10 +96,10 @@ def vendor(tree: Path = HERE) -> None:
 
 
 def _unpack_wheel(wheel: Path, target: Path) -> None:
-    """Write the sources of a wheel, and its licence beside them; its metadata names the tools that made it."""
+    """Write the sources of a wheel without its tests, and its licence beside them; its metadata names the tools that made it."""
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            package = ".dist-info/" not in name and name.endswith(".py")
+            package = ".dist-info/" not in name and name.endswith(".py") and not name.rpartition("/")[2].startswith("test_")
             licence = ".dist-info/" in name and name.rpartition("/")[2].startswith("LICEN")
             if not package and not licence:
                 continue

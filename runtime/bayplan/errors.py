@@ -5,7 +5,7 @@
      ├── NotFound      what was named does not exist
      ├── Conflict      what was asked clashes with what is there: a name, a port, something in use
      ├── Denied        credentials or privileges do not suffice
-     │    └── Refused  the host's policy refuses an image: no other place, and no older copy, makes up for it
+     │    └── Refused  the host's policy refuses an image: no older copy of it makes up for that
      ├── Unavailable   something outside does not answer, or the host lacks what this needs
      └── Kernel        the kernel refused a step; carries its errno
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 from functools import partial
 
+from bayplan.engine import policy
 from bayplan.errors import Invalid
 from bayplan.model.digest import Digest
 from bayplan.model.image import (
@@ -87,7 +88,9 @@ def head_digest(
     reference: Reference, *, auth: Mapping[str, str] | None = None, insecure: bool = False, settings: Settings | None = None
 ) -> Digest:
     """The digest that the registry has for a name now, at the cost of one request. Raises NotFound, Denied, Unavailable."""
-    found, remote = ask(reference, lambda each: _head(each, reference), settings=settings or host_settings(), auth=auth, insecure=insecure)
+    settings = settings or host_settings()
+    policy.verify_pull(reference, settings.environment)
+    found, remote = ask(reference, lambda each: _head(each, reference), settings=settings, auth=auth, insecure=insecure)
     remote.close()
     return found
 
@@ -114,19 +117,23 @@ def resolve(
 ) -> Resolved:
     """Fetch manifest and config into memory and verify them: all that a check needs, and nothing is written.
 
-    `platform` is `os/architecture[/variant]`, "" this machine's. Raises NotFound, Denied, Unavailable, Invalid.
+    `platform` is `os/architecture[/variant]`, "" this machine's. Raises NotFound, Denied, Unavailable, Invalid, and Refused where
+    the host's policy does not want it: by its name before any connection, by its digest before anything of it is fetched.
     """
-    question = partial(_resolve, reference=reference, platform=platform)
-    resolved, remote = ask(reference, question, settings=settings or host_settings(), auth=auth, insecure=insecure)
+    settings = settings or host_settings()
+    admission = policy.verify_pull(reference, settings.environment)
+    question = partial(_resolve, reference=reference, platform=platform, admission=admission)
+    resolved, remote = ask(reference, question, settings=settings, auth=auth, insecure=insecure)
     remote.close()
     return resolved
 
 
-def _resolve(remote: Remote, reference: Reference, platform: str) -> Resolved:
+def _resolve(remote: Remote, reference: Reference, platform: str, admission: policy.Admission) -> Resolved:
     wanted = parse_platform(platform) if platform else machine_platform(os.uname().machine)
     found = remote.manifest(_wanted(reference))
     digest = reference.digest or blobs.digest_of(found.data)
     blobs.verify(found.data, digest, what=f"the manifest of {reference}")
+    policy.verify_digest(admission, remote, digest)  # all that follows is reached by digests from these very bytes
     document = parse_manifest(found.data, media_type=found.media_type)
     documents = [(digest, found.data)]
     if isinstance(document, Index):
@@ -182,12 +189,14 @@ def pull(
     Progress goes to `report`, where there is one. `auth` is a credential for this call alone
     (username and password, or identity_token, or registry_token). All layers come in parallel, in forks of this process,
     which has no threads.
-    Raises NotFound, Denied, Unavailable, Invalid, Kernel; whole layers that came before stay, and nothing else.
+    Raises what `resolve` does, and Kernel; whole layers that came before stay, and nothing else.
     """
+    settings = settings or host_settings()
+    admission = policy.verify_pull(reference, settings.environment)
     root.create()
     staging.sweep(root)
-    question = partial(_resolve, reference=reference, platform=platform)
-    resolved, remote = ask(reference, question, settings=settings or host_settings(), auth=auth, insecure=insecure)
+    question = partial(_resolve, reference=reference, platform=platform, admission=admission)
+    resolved, remote = ask(reference, question, settings=settings, auth=auth, insecure=insecure)
     remote.close()
     try:
         _fetch_layers(root, resolved, remote.access, remote.settings, report)

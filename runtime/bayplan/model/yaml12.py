@@ -7,9 +7,9 @@ a key is there once, and no tag constructs anything but !reset and !override.
 from __future__ import annotations
 
 import re
-import sys
 
 from bayplan.errors import Invalid
+from bayplan.model import vendored
 from bayplan.model.merging import RESET, Override
 from bayplan.model.value import TYPE_CHECKING
 
@@ -30,14 +30,12 @@ def load(text: str, source: str) -> Any:
     """The one document in `text`, which messages call `source`. Raises Invalid."""
     if len(text) > LONGEST_DOCUMENT:
         raise Invalid(f"reading {source}: it is longer than {LONGEST_DOCUMENT} characters")
-    vendored = f"{__file__.rpartition('/model/')[0]}/_vendor"
-    if vendored not in sys.path:
-        sys.path.insert(0, vendored)
+    directory = vendored.reach()
     try:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import YAMLError
     except ImportError as error:
-        raise Invalid(f"reading {source}: ruamel.yaml is not in {vendored}; run `make setup`") from error
+        raise Invalid(f"reading {source}: ruamel.yaml is not in {directory}; run `make setup`") from error
     try:
         reader = YAML(typ="safe", pure=True)
         reader.composer.warn_double_anchors = False
