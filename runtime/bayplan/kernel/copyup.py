@@ -11,7 +11,7 @@ import os
 
 from bayplan.errors import Kernel
 from bayplan.kernel import linux, tree
-from bayplan.kernel.rootfs import Overlay, Plain, Step
+from bayplan.kernel.rootfs import PAGE, Overlay, Plain, Step
 
 
 def copy(rootfs: Overlay | Plain, path: str, target: str) -> None:
@@ -62,8 +62,14 @@ def _enter(rootfs: Overlay | Plain) -> None:
 
 def _mount_layers(rootfs: Overlay) -> None:
     os.chdir(rootfs.base)
+    data = f"lowerdir={':'.join(rootfs.lower)}"
     with Step("mounting the image's layers"):
-        linux.mount("overlay", rootfs.work, "overlay", linux.MS_RDONLY, f"lowerdir={':'.join(rootfs.lower)}")
+        if len(data) > PAGE:
+            from bayplan.kernel import overlay  # for those who have hundreds of layers
+
+            overlay.mount_many(rootfs.lower, overlay.shortened(rootfs.work, rootfs.base), readonly=True)
+        else:
+            linux.mount("overlay", rootfs.work, "overlay", linux.MS_RDONLY, data)
     os.chdir(rootfs.work)
 
 

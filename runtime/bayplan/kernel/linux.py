@@ -39,6 +39,7 @@ CGROUP2_MAGIC, CGROUP_MAGIC, OVERLAY_MAGIC, SYSFS_MAGIC = 0x63677270, 0x27E0EB, 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
 O_PATH = 0o10000000
 AT_EMPTY_PATH, AT_RECURSIVE, OPEN_TREE_CLONE = 0x1000, 0x8000, 1
+FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 1, 6
 
 SECCOMP_SPEC_ALLOW, SECCOMP_NEW_LISTENER = 4, 8
 PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4
@@ -69,7 +70,7 @@ _RT_SIGPROCMASK = 135 if _ARM else 14
 _SCHED_SETAFFINITY, _SCHED_SETATTR = (122, 274) if _ARM else (203, 314)
 _IOPRIO_SET, _PERSONALITY = (30, 92) if _ARM else (251, 135)
 _SIGKILL, _SIGSTOP = 9, 19
-_PIDFD_SEND_SIGNAL, _OPEN_TREE, _MOVE_MOUNT = 424, 428, 429
+_PIDFD_SEND_SIGNAL, _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 424, 428, 429, 430, 431, 432
 _PIDFD_OPEN, _CLONE3, _CLOSE_RANGE, _OPENAT2, _PIDFD_GETFD, _MOUNT_SETATTR = 434, 435, 436, 437, 438, 442
 
 _libc, _libc_locked = foreign.libc, foreign.libc_locked
@@ -164,6 +165,21 @@ def open_tree(path: str, flags: int, directory: int = -100) -> int:
 def move_mount(mount_fd: int, target_fd: int) -> None:
     """Attach the detached mount `mount_fd` on the directory or file `target_fd` (both O_PATH will do)."""
     _call(_MOVE_MOUNT, mount_fd, b"", target_fd, b"", 0x4 | 0x40, name="move_mount")
+
+
+def fsopen(kind: str) -> int:
+    """A descriptor for making a file system of this kind (Linux 5.2)."""
+    return _call(_FSOPEN, _name(kind), 1, name=kind)
+
+
+def fsconfig(context: int, command: int, key: str = "", value: str = "") -> None:
+    """Set an option of the file system that is being made, or make it. A value has 255 bytes at most."""
+    _call(_FSCONFIG, context, command, _name(key) or None, _name(value) or None, 0, name=value or key or "fsconfig")
+
+
+def fsmount(context: int, attributes: int) -> int:
+    """A detached mount, with MOUNT_ATTR_*, of the file system that was made."""
+    return _call(_FSMOUNT, context, 1, attributes, name="fsmount")
 
 
 def mount_setattr(fd: int, *, set_flags: int, recursive: bool, clear: int = 0, propagation: int = 0, userns: int = 0) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _KERNELS = {"proc": ("proc", linux.PROC_MAGIC), "sys": ("sysfs", linux.SYSFS_MAGIC)}
 _INHERITED = (linux.MS_SLAVE | linux.MS_REC, linux.MS_SHARED | linux.MS_REC)
+PAGE = 4000  # of the 4096 bytes that mount(2) takes as options, so that what is added behind has room
 _TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
 
 
@@ -125,15 +126,24 @@ def _escape(path: str) -> str:
 
 def _mount_overlay(rootfs: Overlay) -> None:
     data = overlay_data(rootfs)
-    if len(data) > 4000:
-        raise OSError(errno.E2BIG, "the layers' names do not fit into a page", rootfs.base)
     os.chdir(rootfs.base)
+    if len(data) > PAGE:
+        _mount_many(rootfs)
+        return
     try:
         linux.mount("overlay", rootfs.upper, "overlay", 0, data + ",metacopy=off")
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         linux.mount("overlay", rootfs.upper, "overlay", 0, data)  # metacopy is of Linux 4.19
+
+
+def _mount_many(rootfs: Overlay) -> None:
+    from bayplan.kernel import overlay  # for those who have hundreds of layers
+
+    upper, work = (overlay.shortened(path, rootfs.base) for path in (rootfs.upper, rootfs.work))
+    options = (("upperdir", upper), ("workdir", work), ("redirect_dir", "off"), ("index", "off"), ("metacopy", "off"))
+    overlay.mount_many(rootfs.lower, rootfs.upper, options)
 
 
 def populate(root: int, config: Config, sources: dict[int, int]) -> None:

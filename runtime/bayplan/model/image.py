@@ -15,7 +15,7 @@ from bayplan.model.value import NamedTuple
 
 MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 16 << 20
-LAYERS_LIMIT = 200  # twice as many names as this, of eight characters each, still fit into overlay's page of options
+LAYERS_LIMIT = 500  # as many as overlayfs stacks (OVL_MAX_STACK in fs/overlayfs/params.h)
 VOLUMES_LIMIT = 200  # each is a directory, a record and a mount for every container
 SIZE_LIMIT = 1 << 40
 
@@ -160,6 +160,7 @@ def _agreed_type(inside: str, outside: str) -> str:
 
 
 def _manifest(fields: Fields, media_type: str) -> Manifest:
+    _check_count(fields.values.get("layers"))
     layers = tuple(parse_descriptor(each) for each in fields.objects("layers", limit=LAYERS_LIMIT))
     for layer in layers:
         if layer.media_type not in LAYER_TYPES:
@@ -170,6 +171,14 @@ def _manifest(fields: Fields, media_type: str) -> Manifest:
     if config.size > CONFIG_LIMIT:
         raise Invalid(f"reading a manifest: its config has {config.size} bytes, over the limit of {CONFIG_LIMIT}")
     return Manifest(media_type, config, layers, fields.pairs("annotations"))
+
+
+def _check_count(layers: object) -> None:
+    if isinstance(layers, list) and len(layers) > LAYERS_LIMIT:
+        raise Invalid(
+            f"reading an image: it has {len(layers)} layers, and the kernel stacks {LAYERS_LIMIT} at most;"
+            " have it made with fewer, where it can be run: bayplan image flatten"
+        )
 
 
 def _index(fields: Fields, media_type: str) -> Index:
@@ -199,6 +208,7 @@ def parse_image_config(data: bytes) -> ImageConfig:
     rootfs = fields.member("rootfs")
     if rootfs.string("type") != "layers":
         raise Invalid("reading an image's config: rootfs.type is not `layers`")
+    _check_count(rootfs.values.get("diff_ids"))
     diff_ids = tuple(parse_digest(each) for each in rootfs.strings("diff_ids", limit=LAYERS_LIMIT) or ())
     run = fields.member("config")
     return ImageConfig(
