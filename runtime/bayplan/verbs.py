@@ -167,6 +167,19 @@ IMAGES = (
         ("image pull",),
     ),
     Verb(
+        "push",
+        "moving:push",
+        "NAME",
+        "push an image to its registry: only what is not there",
+        (
+            flag("all-tags -a", "all tags of the repository"),
+            flag("quiet -q", "only the image's name"),
+            text("compression", "NAME", "gzip, zstd: of the layers made here, and of all where they are packed otherwise"),
+            text("format", "NAME", "docker, oci: the manifest's (as it came)"),
+        ),
+        ("image push",),
+    ),
+    Verb(
         "images",
         "images:images",
         "[REPOSITORY[:TAG]]",
