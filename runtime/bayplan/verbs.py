@@ -159,6 +159,28 @@ CONTAINERS = (
 
 IMAGES = (
     Verb(
+        "build",
+        "build:build",
+        "CONTEXT",
+        "build an image from a Dockerfile",
+        (
+            text("file -f", "FILE", "the Dockerfile, - for standard input (CONTEXT/Dockerfile)"),
+            many("tag -t", "NAME", "a name for the image"),
+            many("build-arg", "NAME[=VALUE]", "the value of an ARG; without =, that of the environment"),
+            text("target", "STAGE", "the stage to build (the last one)"),
+            many("label", "KEY=VALUE", "a label"),
+            many("secret", "id=ID[,src=FILE]", "a secret for RUN --mount=type=secret"),
+            many("ssh", "ID[=SOCKET]", "an agent for RUN --mount=type=ssh"),
+            text("platform", "OS/ARCH", "platform of the image"),
+            flag("no-cache", "take nothing from the cache"),
+            flag("pull", "look for newer images to begin with"),
+            flag("quiet -q", "print the image's id, and nothing else"),
+            text("progress", "KIND", "plain or quiet (plain)"),
+            text("iidfile", "FILE", "write the image's id to it"),
+        ),
+        ("image build",),
+    ),
+    Verb(
         "pull",
         "images:pull",
         "IMAGE...",

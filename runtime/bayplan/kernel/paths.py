@@ -48,8 +48,7 @@ def make_in_root(root: int, path: str, *, directory: bool) -> int:
         return open_in_root(root, path)
     except FileNotFoundError:
         pass
-    parts = [part for part in _settle(root, path).split("/") if part]
-    return _make(root, parts, directory)
+    return _make(root, settle(root, path), directory)
 
 
 def _make(root: int, parts: list[str], directory: bool) -> int:
@@ -78,14 +77,14 @@ def _make_one(parent: int, name: str, directory: bool) -> None:
 
 def _open_beneath(parent: int, name: str) -> int:
     fd = os.open(name, linux.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    if stat.S_ISLNK(os.fstat(fd).st_mode):  # swapped in after `_settle`: somebody is racing us
+    if stat.S_ISLNK(os.fstat(fd).st_mode):  # swapped in after `settle`: somebody is racing us
         os.close(fd)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
     return fd
 
 
-def _settle(root: int, path: str) -> str:
-    """`path` without links or `..`, absolute inside `root`; components that do not exist stay as they are."""
+def settle(root: int, path: str) -> list[str]:
+    """The components of `path` without links or `..`, beneath `root`; those that do not exist stay as they are."""
     done: list[str] = []
     todo = _components(path)
     links = 0
@@ -103,7 +102,7 @@ def _settle(root: int, path: str) -> str:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         done = [] if target.startswith("/") else done
         todo = _components(target) + todo
-    return "/" + "/".join(done)
+    return done
 
 
 def _link_target(root: int, parts: list[str]) -> str | None:

@@ -119,6 +119,10 @@ class StateRoot(NamedTuple):
         """One compiled seccomp filter, kept (engine/filters.py)."""
         return f"{self.path}/filters/{_component(key)}"
 
+    def build_cache(self, key: str) -> str:
+        """What one RUN --mount=type=cache keeps: a directory `data`, and the lock of whoever uses it."""
+        return f"{self.path}/cache/{_component(key)}"
+
     def exists(self) -> bool:
         return os.path.isdir(self.path)
 

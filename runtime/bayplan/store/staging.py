@@ -34,6 +34,26 @@ def claimed(root: StateRoot, name: str) -> Iterator[str]:
         os.close(lock)
 
 
+def try_claim(root: StateRoot, name: str) -> int:
+    """A descriptor that holds the name until it is closed, -1 where somebody else has it. What is left is for the next sweep."""
+    path = f"{root.staging}/{name}"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:  # a sweep was quicker
+        return -1
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return -1
+    if _is_at(lock, path):
+        return lock
+    os.close(lock)
+    return -1
+
+
 def _lock(path: str) -> int:
     while True:
         with contextlib.suppress(FileExistsError):

@@ -17,7 +17,7 @@ from bayplan.errors import BayplanError, Kernel
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Any, NoReturn, TypeAlias
 
 _COUNTER = struct.Struct("q")
@@ -34,21 +34,24 @@ Watch: TypeAlias = "Callable[[tuple[int, ...]], None]"
 class _Running(NamedTuple):
     pid: int
     answer: int
+    position: int
 
 
-def run(jobs: Sequence[Job], *, at_once: int, watch: Watch | None = None) -> None:
+def run(jobs: Sequence[Job], *, at_once: int, watch: Watch | None = None, needs: Sequence[Collection[int]] = ()) -> None:
     """Run all jobs, `at_once` at a time; a job tells how many units more it has done, and `watch` sees all counts.
 
+    `needs` are the positions of those jobs that are to have ended before each begins; none of them in a circle.
     The first error that a job raises ends the others, which still clean up behind themselves, and is raised here.
     """
     counts = mmap.mmap(-1, max(1, len(jobs)) * _COUNTER.size)
-    waiting = list(enumerate(jobs))[::-1]
+    waiting = list(range(len(jobs)))
     running: dict[int, _Running] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < at_once:
-                position, job = waiting.pop()
-                started = _start(job, position, counts)
+            unfinished = {*waiting, *(each.position for each in running.values())}
+            for position in [each for each in waiting if not needs or unfinished.isdisjoint(needs[each])][: at_once - len(running)]:
+                waiting.remove(position)
+                started = _start(jobs[position], position, counts)
                 running[started.answer] = started
             _wait(running)
             if watch:
@@ -65,7 +68,7 @@ def _start(job: Job, position: int, counts: mmap.mmap) -> _Running:
         os.close(reading)
         _live(job, position, counts, writing)
     os.close(writing)
-    return _Running(pid, reading)
+    return _Running(pid, reading, position)
 
 
 def _live(job: Job, position: int, counts: mmap.mmap, answer: int) -> NoReturn:

@@ -1,0 +1,134 @@
+"""`build`: an image from a Dockerfile and its context."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bayplan.cli.call import Call
+from bayplan.cli.output import write
+from bayplan.errors import Invalid, NotFound
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bayplan.engine.building import Request
+
+_FILE_LIMIT = 4 << 20
+_SECRET_LIMIT = 500 << 10  # BuildKit's
+_NAMES = ("Dockerfile", "Containerfile")
+
+
+def build(call: Call) -> int:
+    wanted = request(call)
+    state = call.state(create=True)
+    from bayplan.engine import building
+
+    row = building.build(state, wanted)
+    if call.text("iidfile"):
+        with open(call.text("iidfile"), "w", encoding="utf-8") as file:
+            file.write(row.id)
+    if call.flag("quiet"):
+        write(row.id)
+    else:
+        for tag in wanted.tags or ("",):
+            os.write(2, f"built {row.id[7:19]}{' as ' + tag if tag else ''}\n".encode())
+    return 0
+
+
+def request(call: Call) -> Request:
+    """What the options ask for. Raises NotFound, Invalid."""
+    from bayplan.engine.building import Request
+
+    context = call.arguments[0]
+    if not os.path.isdir(context):
+        raise NotFound(f"building {context}: the context is a directory, and this is none")
+    path = _dockerfile(call.text("file"), context)
+    return Request(
+        context=os.path.abspath(context),
+        dockerfile=_content(path),
+        name="-" if path == "-" else os.path.relpath(path, context) if os.path.abspath(path).startswith(os.path.abspath(context)) else path,
+        path="" if path == "-" else path,
+        tags=call.many("tag"),
+        target=call.text("target"),
+        build_args=_arguments(call.many("build-arg")),
+        labels=dict(each.partition("=")[::2] for each in call.many("label")),
+        platform=call.text("platform"),
+        secrets=dict(map(_secret, call.many("secret"))),
+        agents=dict(map(_agent, call.many("ssh"))),
+        cached=not call.flag("no-cache"),
+        pull=call.flag("pull"),
+        quiet=call.flag("quiet") or call.text("progress") == "quiet",
+        epoch=_epoch(call),
+    )
+
+
+def _dockerfile(given: str, context: str) -> str:
+    if given:
+        return given if given == "-" or os.path.exists(given) or os.path.isabs(given) else f"{context}/{given}"
+    found = next((f"{context}/{name}" for name in _NAMES if os.path.exists(f"{context}/{name}")), "")
+    if not found:
+        raise NotFound(f"building {context}: there is no {' and no '.join(_NAMES)} in it; name one with --file")
+    return found
+
+
+def _content(path: str) -> bytes:
+    try:
+        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
+            data = file.read(_FILE_LIMIT + 1)
+    except OSError as error:
+        raise NotFound(f"reading {path}: {error.strerror}") from error
+    if len(data) > _FILE_LIMIT:
+        raise Invalid(f"reading {path}: it is larger than {_FILE_LIMIT} bytes")
+    return data
+
+
+def _arguments(given: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE; NAME alone takes the value that the environment has."""
+    found = {}
+    for each in given:
+        name, sign, value = each.partition("=")
+        if sign:
+            found[name] = value
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    return found
+
+
+def _secret(text: str) -> tuple[str, bytes]:
+    """id=ID[,src=FILE|,env=NAME][,type=file|env]."""
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    unknown = fields.keys() - {"id", "src", "source", "env", "type"}
+    path, variable = fields.get("src", fields.get("source", "")), fields.get("env", "")
+    name = fields.get("id", "") or os.path.basename(path)
+    if unknown or not name:
+        raise Invalid(f"--secret {text}: it is not id=ID[,src=FILE|,env=NAME]")
+    if not path and not variable and fields.get("type") != "file":
+        variable = name if name in os.environ or fields.get("type") == "env" else ""
+    if variable or fields.get("type") == "env":
+        value = os.environ.get(variable or path or name)
+        if value is None:
+            raise NotFound(f"--secret {text}: the environment has no {variable or path or name}")
+        return name, value.encode("utf-8", "surrogateescape")
+    data = _content(path or name)
+    if len(data) > _SECRET_LIMIT:
+        raise Invalid(f"--secret {text}: a secret has at most {_SECRET_LIMIT} bytes")
+    return name, data
+
+
+def _agent(text: str) -> tuple[str, str]:
+    """default, ID=SOCKET."""
+    name, _, path = text.partition("=")
+    socket = path or os.environ.get("SSH_AUTH_SOCK", "")
+    if not socket or not os.path.exists(socket):
+        raise NotFound(f"--ssh {text}: there is no socket of an agent: {socket or 'SSH_AUTH_SOCK is not set'}")
+    return name or "default", os.path.abspath(socket)
+
+
+def _epoch(call: Call) -> int | None:
+    """SOURCE_DATE_EPOCH, as a build argument or in the environment (reproducible-builds.org/docs/source-date-epoch)."""
+    text = _arguments(call.many("build-arg")).get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return None
+    if not text.isdigit():
+        raise Invalid(f"SOURCE_DATE_EPOCH is {text!r}, and no number of seconds since 1970")
+    return int(text)

@@ -1,0 +1,55 @@
+"""What a build says while it goes on: plain lines on standard error, each with its step's name, so that stages may go on at once."""
+
+from __future__ import annotations
+
+import os
+
+from bayplan.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bayplan.build.instructions import Instruction
+
+_LONGEST = 160
+
+
+class Report:
+    """`shows` says whether there is anybody to read it."""
+
+    def __init__(self, *, shows: bool) -> None:
+        self._shows = shows
+        self._name = ""
+        self._line = b""
+
+    def begin(self, name: str, instruction: Instruction) -> None:
+        self._name = name
+        text = " ".join(instruction.place.text.split())
+        self._say(text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…")
+
+    def output(self, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            self._say("| " + _printable(line))
+        if len(self._line) > 1 << 16:
+            self._end_line()
+
+    def end(self, name: str, ended: str, seconds: float) -> None:
+        self._end_line()
+        if ended == "cached":
+            self._say("CACHED")
+        elif seconds > 0.05:
+            self._say(f"{seconds:.1f} s")
+
+    def _end_line(self) -> None:
+        if self._line:
+            self._say("| " + _printable(self._line))
+            self._line = b""
+
+    def _say(self, text: str) -> None:
+        if self._shows:
+            os.write(2, f"{self._name} {text}\n".encode("utf-8", "replace"))
+
+
+def _printable(line: bytes) -> str:
+    """A command's output is no way to the terminal's controls, but for the carriage return of progress bars: what is after it counts."""
+    text = line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]
+    return "".join(character if character.isprintable() or character == "\t" else "·" for character in text)

@@ -1,0 +1,215 @@
+"""One stage, instruction by instruction: from the image that it begins with to the draft of another."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from bayplan.build import draft as drafts
+from bayplan.build import expansion, stages
+from bayplan.build import instructions as dockerfile
+from bayplan.build.draft import Draft
+from bayplan.engine import build_add, build_content, build_copy, build_keys, build_run
+from bayplan.engine.build_content import Source
+from bayplan.engine.build_copy import Order
+from bayplan.engine.build_mounts import Given, agent_path
+from bayplan.engine.build_site import Site
+from bayplan.errors import BayplanError, Invalid
+from bayplan.model.digest import parse_digest
+from bayplan.model.value import TYPE_CHECKING, NamedTuple
+from bayplan.store import cache, layers, records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bayplan.build.instructions import Instruction
+    from bayplan.build.stages import Plan
+    from bayplan.engine.build_report import Report
+
+_TAIL = 40  # lines of a failed command's output in the error
+
+
+class Work(NamedTuple):
+    """What a stage is made of. `excludes` says what of the context stays behind. Without `cached` nothing is taken from the cache."""
+
+    name: str
+    plan: Plan
+    instructions: tuple[Instruction, ...]
+    given: Given
+    excludes: Callable[[str], bool]
+    cached: bool = True
+
+
+class Stage:
+    """A stage on its way; `draft` is what it is by now, `arguments` are the values of its ARGs and those of the stage that it is based on."""
+
+    def __init__(self, site: Site, work: Work, draft: Draft, report: Report, *, arguments: Mapping[str, str]) -> None:
+        self.site, self.work, self.draft, self.report = site, work, draft, report
+        self.arguments = dict(arguments)
+        self._used: list[str] = []
+        self._fresh: list[cache.Step] = []
+        self._tail: list[bytes] = []
+
+    def build(self) -> Draft:
+        layers.complete(self.site.state.root, tuple(map(parse_digest, self.draft.layers)))
+        try:
+            for number, instruction in enumerate(self.work.instructions, 1):
+                self._step(instruction, f"[{self.work.name} {number}/{len(self.work.instructions)}]".replace("[ ", "["))
+        finally:
+            self._remember()
+        return self.draft
+
+    def _remember(self) -> None:
+        if self._used or self._fresh:
+            with records.transaction(self.site.state.records):
+                for step in self._fresh:
+                    cache.put(self.site.state.records, step)
+                if self._used:
+                    cache.note_use(self.site.state.records, self._used, at=self.site.created)
+
+    def _step(self, instruction: Instruction, name: str) -> None:
+        began = time.monotonic()
+        self._tail.clear()
+        self.report.begin(name, instruction)
+        try:
+            ended = self._do(instruction)
+        except BayplanError as error:
+            raise self._wrong(instruction, error) from error
+        self.report.end(name, ended, time.monotonic() - began)
+
+    def _wrong(self, instruction: Instruction, error: BayplanError) -> Invalid:
+        """With the line and, of a command, the end of what it said."""
+        said = b"".join(self._tail).decode("utf-8", "replace").splitlines()[-_TAIL:]
+        return Invalid(str(instruction.place.wrong(str(error))) + "".join(f"\n  | {line}" for line in said))
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return {**self.arguments, **self.draft.environment}
+
+    def _do(self, instruction: Instruction) -> str:
+        if isinstance(instruction, dockerfile.Arg):
+            declared = stages.declared(self.work.plan, instruction, self._variables)
+            self.arguments.update((name, value) for name, value in declared if value is not None)
+        wanted = expansion.expand(instruction, self._variables, escape=self.work.plan.escape)
+        if isinstance(wanted, dockerfile.Run):
+            return self._run(wanted)
+        if isinstance(wanted, dockerfile.Copy):
+            return self._copy(wanted)
+        if isinstance(wanted, dockerfile.Workdir):
+            return self._workdir(wanted)
+        self.draft = drafts.with_layer(
+            drafts.apply(self.draft, wanted), None, created_by=described(wanted), created=self.site.created
+        )
+        return ""
+
+    def _run(self, wanted: dockerfile.Run) -> str:
+        words = drafts.command_words(self.draft, wanted.command)
+        arguments = {name: value for name, value in self.arguments.items() if name not in self.draft.environment}
+        shown = {name: value for name, value in arguments.items() if name.upper() not in stages.PROXIES}
+        mounted = {str(index): self._mounted(each) for index, each in enumerate(wanted.mounts)}
+        key = build_keys.of_run(self.draft, words, wanted, shown, mounted)
+
+        def make() -> str | None:
+            given = {**dict(self.work.plan.proxies), **arguments, **self._secret_variables(wanted)}
+            return build_run.run(self.site, self.draft, wanted, variables=given, given=self.work.given, write=self._output)
+
+        counted = [f"|{len(shown)}", *(f"{name}={value}" for name, value in sorted(shown.items()))] if shown else []
+        return self._layer(key, make, " ".join(["RUN", *counted, *words]))
+
+    def _secret_variables(self, wanted: dockerfile.Run) -> dict[str, str]:
+        found = {}
+        for mount in wanted.mounts:
+            if mount.type == "secret" and mount.environment:
+                content = self.work.given.secrets.get(mount.id or os.path.basename(mount.source or mount.target))
+                if content is not None:
+                    found[mount.environment] = content.decode("utf-8", "surrogateescape")
+            elif mount.type == "ssh" and (mount.id or "default") in self.work.given.agents:
+                found["SSH_AUTH_SOCK"] = agent_path(mount)
+        return found
+
+    def _mounted(self, mount: dockerfile.RunMount) -> str:
+        """What the key has of a mount's content: of the context, or of another stage's layers; caches and secrets change nothing."""
+        if mount.type != "bind":
+            return ""
+        if mount.origin:
+            return " ".join(self.work.given.layers_of(mount.origin))
+        with _opened(self.work.given.context) as root:
+            found = build_content.match(root, mount.source or "/", excludes=self.work.excludes)
+            return " ".join(build_content.digest(Source(root, path, self.work.excludes)) for path in found)
+
+    def _output(self, data: bytes) -> None:
+        self._tail.append(data)
+        if len(self._tail) > 2 * _TAIL:
+            del self._tail[:_TAIL]
+        self.report.output(data)
+
+    def _copy(self, wanted: dockerfile.Copy) -> str:
+        top = self.site.source(self.work.given.layers_of(wanted.origin)) if wanted.origin else self.work.given.context
+        local = tuple(each for each in wanted.sources if not (wanted.add and build_add.is_remote(each)))
+        remote = tuple(each for each in wanted.sources if each not in local)
+        with _opened(top) as root:
+            excludes = build_add.excludes(wanted, nothing if wanted.origin else self.work.excludes)
+            unpack = wanted.add and wanted.unpack is not False
+            found = [
+                Source(root, path, excludes, owned=bool(wanted.origin), unpack=unpack)
+                for pattern in local
+                for path in build_content.match(root, pattern, excludes=excludes)
+            ]
+            more = build_add.fetched(self.site, wanted, remote, build_add.written(self.site, wanted.inline))
+            order = self._order(wanted, (*found, *more))
+            contents = tuple(f"{build_content.digest(each)} {each.unpack}" for each in order.sources)
+            key = build_keys.of_copy(self.draft, order, contents)
+            return self._layer(key, lambda: self._make_copy(order), described(wanted))
+
+    def _make_copy(self, order: Order) -> str | None:
+        return build_copy.copy(self.site, self.draft.layers, build_add.unpacked(self.site, order))
+
+    def _order(self, wanted: dockerfile.Copy, found: tuple[Source, ...]) -> Order:
+        into = wanted.destination.endswith(("/", "/.")) or wanted.destination in (".", "..")
+        if len(found) > 1 and not into:
+            raise Invalid(f"copying {len(found)} sources to {wanted.destination}: the destination is then a directory, and ends with /")
+        names = tuple(each.path.partition("/./")[2] or each.path for each in found) if wanted.parents else ()
+        destination = drafts.working_directory(self.draft, wanted.destination)
+        return Order(found, destination, into, wanted.chown, wanted.chmod, wanted.link, names)
+
+    def _workdir(self, wanted: dockerfile.Workdir) -> str:
+        self.draft = drafts.apply(self.draft, wanted)
+        order = Order((), self.draft.directory, into=True, chown=self.draft.user)
+        key = build_keys.of_copy(self.draft, order, ())
+        return self._layer(key, lambda: build_copy.copy(self.site, self.draft.layers, order), described(wanted))
+
+    def _layer(self, key: str, make: Callable[[], str | None], created_by: str) -> str:
+        """Take the step from the cache, or make it; "cached" or ""."""
+        found = cache.find(self.site.state.records, key) if self.work.cached else None
+        if found and (not found.layer or layers.exists(self.site.state.root, parse_digest(found.layer))):
+            self._used.append(key)
+            layer, ended = found.layer or None, "cached"
+        else:
+            layer, ended = make(), ""
+            now = self.site.created
+            self._fresh.append(cache.Step(key, layer or "", created_by[:1000], now, now))
+        self.draft = drafts.with_layer(self.draft, layer, created_by=created_by, created=self.site.created)
+        return ended
+
+
+class _opened:
+    """`with _opened(PATH) as root:` a descriptor of a directory."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = build_content.open_root(path)
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._fd)
+
+
+def nothing(path: str) -> bool:
+    """Excludes no path."""
+    return False
+
+
+def described(instruction: Instruction) -> str:
+    """As the history has it: in one line."""
+    return " ".join(instruction.place.text.replace("\\\n", " ").split())
