@@ -103,7 +103,8 @@ THINGS = st.tuples(KINDS, NAMES, st.binary(max_size=1500), st.integers(0, 0o7777
 
 
 def make_tree(root: Path, things: list[Any], pick: list[int]) -> None:
-    directories, files, times = [os.fsencode(root)], [], {}
+    directories, files = [os.fsencode(root)], list[bytes]()
+    times: dict[bytes, int] = {}
     for number, (kind, name, content, mode, owner, mtime, marked) in enumerate(things):
         path = directories[pick[number] % len(directories)] + b"/" + name
         if os.path.lexists(path):

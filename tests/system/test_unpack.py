@@ -210,7 +210,7 @@ def test_a_name_4_095_bytes_long_is_unpacked_and_can_be_removed(root: StateRoot)
 def test_a_decompression_bomb_is_stopped_where_there_is_no_more_room(
     root: StateRoot, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    monkeypatch.setattr(ingest, "_room", lambda directory: 64 << 20)
+    monkeypatch.setattr(ingest, "room", lambda directory: 64 << 20)
     zeros = bytes(1 << 20)
     packer = zlib.compressobj(9, wbits=31)
     head = raw_header(b"bomb", size=b"%011o" % (1 << 30))

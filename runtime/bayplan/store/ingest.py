@@ -57,7 +57,7 @@ def _unpack(
     os.mkdir(layer, 0o700)
     os.mkdir(tree, 0o755)
     os.chmod(tree, 0o755)
-    running = extraction.start(tree, algorithm=diff_id.algorithm, room=_room(directory))
+    running = extraction.start(tree, algorithm=diff_id.algorithm, room=room(directory))
     try:
         _pass_on(chunks, descriptor, running, blob if keep else None)
         report = running.finish()
@@ -65,7 +65,7 @@ def _unpack(
         running.abort()
     layers.check_diff_id(report.diff_id, diff_id)
     layers.describe(root, layer, diff_id, size=report.size, implied=report.implied, opaque=report.opaque)
-    _to_disk(directory)
+    to_disk(directory)
     if keep:
         blobs.commit(root, blob, descriptor.digest)
     if not layers.exists(root, diff_id):
@@ -88,13 +88,14 @@ def _pass_on(chunks: Iterable[bytes | memoryview], descriptor: Descriptor, runni
             os.close(file)
 
 
-def _room(directory: str) -> int:
+def room(directory: str) -> int:
     """How many bytes a layer may unpack to here: a bomb must not fill the disk."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize * _SHARE // 100
 
 
-def _to_disk(directory: str) -> None:
+def to_disk(directory: str) -> None:
+    """Write all of the directory's file system to its device."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syncfs(opened)
