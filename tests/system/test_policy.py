@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from layer_lab import archive, entry
-from registry_lab import Front, Handler, Image, front, pull, push_blob, push_image, push_manifest, registry, send
+from registry_lab import RUNTIME, Front, Handler, Image, front, pull, push_blob, push_image, push_manifest, registry, send
 from signing_lab import Key, layer, make_key, payload, push_signatures, sign, tag_of
+
+from bayplan.engine.policy import verify_push
+from bayplan.errors import Refused
+from bayplan.model.reference import parse_reference
+from bayplan.registry.http import Settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unpacking layers needs root")
 
@@ -85,7 +92,7 @@ def test_a_broken_policy_refuses_everything(lab: Lab, tmp_path: Path, content: s
     (tmp_path / "policy.json").write_text(content)
     lab.front.asked.clear()
     answer = pull(f"{lab.front.name}/app:1", str(tmp_path / "state"), environment={"BAYPLAN_POLICY": str(tmp_path / "policy.json")})
-    assert answer.get("error") == "invalid" and str(tmp_path / "policy.json") in answer["message"], answer
+    refused(answer, str(tmp_path / "policy.json"))
     assert not lab.front.asked
 
 
@@ -294,4 +301,66 @@ def test_what_stands_at_the_tag_and_is_no_list_of_signatures_refuses(lab: Lab, t
 def test_a_key_that_cannot_be_used_refuses_before_any_connection(lab: Lab, tmp_path: Path, key: str) -> None:
     lab.push("app")
     answer = lab.pull("app:1", {"": {"signed_by": {"keys": [key]}}}, tmp_path)
-    assert answer.get("error") in ("denied", "invalid") and not lab.front.asked, answer
+    assert answer.get("error") == "denied" and not lab.front.asked, answer
+
+
+# Whoever pulls
+
+
+CONVERGE = """
+import json, sys
+from bayplan.task import run_task
+ask = json.loads(sys.argv[1])
+want = {"services": {"web": {"image": ask["image"], "pull_policy": ask["pull"]}}, "networks": {"shop": {}}, "x-bayplan": {}}
+print(json.dumps(run_task({"verb": "converge", "want": want, "check": ask["check"], "root": ask["root"]})))
+"""
+
+
+def converge(lab: Lab, tmp_path: Path, rules: Any, *, check: bool, pull: str = "missing") -> dict[str, Any]:
+    (tmp_path / "policy.json").write_text(json.dumps({"rules": rules}))
+    ask = {"image": f"{lab.front.name}/converged:1", "pull": pull, "check": check, "root": str(tmp_path / "state")}
+    environment = {**os.environ, "PYTHONPATH": RUNTIME, "BAYPLAN_POLICY": str(tmp_path / "policy.json")}
+    done = subprocess.run([sys.executable, "-c", CONVERGE, json.dumps(ask)], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["check", "run"])
+@pytest.mark.parametrize("pull", ["missing", "always"])
+def test_a_converge_is_refused_before_it_makes_anything(lab: Lab, tmp_path: Path, check: bool, pull: str) -> None:
+    lab.push("converged")
+    lab.front.asked.clear()
+    answer = converge(lab, tmp_path, {"*": {"pull": "deny"}}, check=check, pull=pull)
+    assert "denies pulls of *" in json.dumps(answer), answer
+    assert not lab.front.asked and not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["check", "run"])
+def test_a_converge_that_always_pulls_does_not_fall_back_to_an_older_copy_of_what_nobody_signed(
+    lab: Lab, tmp_path: Path, check: bool
+) -> None:
+    lab.push("converged")
+    answer = converge(lab, tmp_path, {"*": {"signed_by": {"keys": [str(lab.key.public)]}}}, check=check, pull="always")
+    assert "there is no signature beside it" in json.dumps(answer), answer
+
+
+@pytest.mark.parametrize("verb", ["pull", "run", "create"])
+def test_the_command_line_asks_too(lab: Lab, tmp_path: Path, verb: str) -> None:
+    lab.push("converged")
+    (tmp_path / "policy.json").write_text(json.dumps({"rules": {"*": {"signed_by": {"keys": [str(lab.key.public)]}}}}))
+    command = [sys.executable, "-I", "-S", f"{RUNTIME}/bayplan/__main__.py", "--root", str(tmp_path / "state"), verb]
+    environment = {**os.environ, "BAYPLAN_POLICY": str(tmp_path / "policy.json")}
+    done = subprocess.run([*command, f"{lab.front.name}/converged:1"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode in (1, 125) and "there is no signature beside it" in done.stderr, done
+
+
+def test_a_push_is_refused_under_its_own_name_and_under_that_of_the_place_that_it_would_go_to(tmp_path: Path) -> None:
+    conf, policy = tmp_path / "registries.conf", tmp_path / "policy.json"
+    conf.write_text('[[registry]]\nprefix = "inside.example/out"\nlocation = "docker.io/me"\n')
+    policy.write_text('{"rules": {"docker.io/*": {"push": "deny"}}}')
+    settings = Settings({"BAYPLAN_POLICY": str(policy), "CONTAINERS_REGISTRIES_CONF": str(conf)})
+    verify_push(parse_reference("inside.example/kept/app"), settings)
+    for name in ("me/app", "DOCKER.IO:443/me/app", "inside.example/out/app"):
+        with pytest.raises(Refused, match=r"denies pushes to docker\.io"):
+            verify_push(parse_reference(name), settings)

@@ -27,6 +27,7 @@ def converge(request: Request) -> Response:
     _find_runtimes(want)
     have = observe(state, want, auth=auth)
     planned = plan(want, have, predict=request.check)
+    _ask_policy(planned)
     if request.check or not (planned.steps or aside.has_remains(state)):
         return _response(planned, planned.steps)
     from bayplan.engine import clean  # only now, with all that applying takes: mostly there is nothing to do
@@ -39,6 +40,17 @@ def converge(request: Request) -> Response:
         have = observe(state, want, auth=auth)
         planned = plan(want, have)
         return _apply_all(Applying(state, want, have, auth), planned)
+
+
+def _ask_policy(planned: Planned) -> None:
+    """Before anything is made: an image that may not come is an error, in check mode, too. Its signatures are looked at by the pull."""
+    pulls = [step.name for step in planned.steps if step.action == "pull"]
+    if pulls:
+        from bayplan.engine import policy
+        from bayplan.model.reference import parse_reference
+
+        for name in pulls:
+            policy.verify_pull(parse_reference(name))
 
 
 def _find_runtimes(want: Declaration) -> None:

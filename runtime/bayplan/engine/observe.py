@@ -7,7 +7,7 @@ import os
 from bayplan.engine import aside, containers, endpoints, images, networks, publications, volumes
 from bayplan.engine.containers import Record
 from bayplan.engine.state import State
-from bayplan.errors import BayplanError
+from bayplan.errors import BayplanError, Refused
 from bayplan.kernel import firewall, interfaces
 from bayplan.model.container import Container
 from bayplan.model.declaration import Declaration
@@ -151,6 +151,8 @@ def _remote(want: Declaration, auth: Auth | None) -> dict[str, str]:
     for reference, platform in wanted.items():
         try:
             found[image_key(reference)] = images.remote_id(reference, platform=platform, auth=auth)
+        except Refused:
+            raise  # the image that is here is not what was asked for, and the one that was is not wanted
         except BayplanError:
             continue
     return found

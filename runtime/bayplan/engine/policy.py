@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 
-from bayplan.errors import Refused
+from bayplan.errors import Invalid, Refused
 from bayplan.model.policy import LIMIT, Policy, parse_policy
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.plan import policy as decide
 from bayplan.plan.policy import Required
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from bayplan.engine.publickeys import PublicKey
     from bayplan.model.digest import Digest
     from bayplan.model.reference import Reference
+    from bayplan.registry.http import Settings
     from bayplan.registry.remote import Remote
 
 PATH = "/etc/bayplan/policy.json"
@@ -31,13 +32,16 @@ class Admission(NamedTuple):
 def read(environment: Mapping[str, str] | None = None) -> Policy | None:
     """The host's policy; None where the host has none, which allows everything.
 
-    BAYPLAN_POLICY names another file, which has to be there. Raises Invalid for a policy that is broken, Refused for one that
-    cannot be read: both refuse every image.
+    BAYPLAN_POLICY names another file, which has to be there. Raises Refused for a policy that is broken or cannot be read: nobody
+    knows what it would have refused.
     """
     named = (os.environ if environment is None else environment).get("BAYPLAN_POLICY")
     path = named or PATH
     data = _contents(path, LIMIT, may_lack=not named)
-    return None if data is None else parse_policy(data, path)
+    try:
+        return None if data is None else parse_policy(data, path)
+    except Invalid as error:
+        raise Refused(f"{error}; no image may come or go until it is mended") from error
 
 
 def _contents(path: str, limit: int, *, may_lack: bool = False) -> bytes | None:
@@ -48,9 +52,9 @@ def _contents(path: str, limit: int, *, may_lack: bool = False) -> bytes | None:
     except FileNotFoundError as error:
         if may_lack and not os.path.lexists(path):
             return None
-        raise Refused(f"reading the policy's {path}: it is not there, so no image may come or go") from error
+        raise Refused(f"reading the policy's {path}: it is not there; no image may come or go until it is") from error
     except OSError as error:
-        raise Refused(f"reading the policy's {path}: {error.strerror}, so no image may come or go") from error
+        raise Refused(f"reading the policy's {path}: {error.strerror}; no image may come or go until it can be read") from error
 
 
 def verify_pull(reference: Reference, environment: Mapping[str, str] | None = None) -> Admission:
@@ -77,23 +81,29 @@ def verify_digest(admission: Admission, remote: Remote, digest: Digest) -> None:
         signatures.verify(remote, digest, admission.required, admission.keys)
 
 
-def verify_push(reference: Reference, places: Iterable[Reference] = (), environment: Mapping[str, str] | None = None) -> None:
+def verify_push(reference: Reference, settings: Settings) -> None:
     """Ask whether an image may go to this name, before any connection. Raises Refused where it may not, and what `read` raises.
 
-    `places` are where registries.conf really sends it: what must not leave does not do so under another name either.
+    Where registries.conf sends the name to another place, that one has to be allowed, too: what must not leave the house does not
+    leave it under another name. A pull is decided by the name alone: who verifies what comes need not mind from where.
     """
-    policy = read(environment)
+    policy = read(settings.environment)
     if policy is not None:
-        for each in (reference, *places):
-            decide.check_push(policy, each)
+        from bayplan.registry.mirrors import endpoints
+        from bayplan.registry.remote import read_registries
+
+        decide.check_push(policy, reference)
+        place = endpoints(reference, read_registries(settings))[-1]
+        decide.check_push(policy, reference._replace(registry=place.location, repository=place.repository))
 
 
 def load_key(key: str) -> PublicKey:
-    """A policy's key: PEM text, or the path of a file of it. Raises Invalid, or Refused where there is no such file."""
+    """A policy's key: PEM text, or the path of a file of it. Raises Refused for a key that is not there, or is none."""
     from bayplan.engine.publickeys import LIMIT as KEY_LIMIT
     from bayplan.engine.publickeys import parse_public_key
 
-    if not key.startswith("/"):
-        return parse_public_key(key, "in the policy")
-    data = _contents(key, KEY_LIMIT) or b""
-    return parse_public_key(data.decode("utf-8", "replace"), key)
+    given, name = (key, "in the policy") if not key.startswith("/") else ((_contents(key, KEY_LIMIT) or b"").decode("latin-1"), key)
+    try:
+        return parse_public_key(given, name)
+    except Invalid as error:
+        raise Refused(f"{error}; no image may come that it should have signed") from error
