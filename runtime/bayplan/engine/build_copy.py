@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from bayplan.build import modes
 from bayplan.engine import build_content
@@ -57,11 +58,6 @@ def copy(site: Site, layers: tuple[str, ...], order: Order) -> str | None:
     return str(adoption.adopt(site.state.root, rootfs.upper, epoch=site.epoch).diff_id)
 
 
-def make_directory(site: Site, layers: tuple[str, ...], path: str, *, user: str) -> str | None:
-    """WORKDIR: the directory with its missing parents, which are the user's."""
-    return copy(site, layers, Order((), path, into=True, chown=user))
-
-
 class _Copier:
     """One copy onto a mounted root. Directories are named by their paths there, which have no links in them. `times` are what each
     directory that was touched is to have in the end, None for the newest of what is copied."""
@@ -76,11 +72,12 @@ class _Copier:
     def run(self) -> None:
         try:
             if not self._order.sources:
+                self._newest = time.time_ns()
                 self._make_directories(self._order.destination)
             for index, source in enumerate(self._order.sources):
                 self._copy(source, self._order.names[index] if self._order.names else "")
-            for path, time in self._times.items():
-                when = self._newest if time is None else time
+            for path, before in self._times.items():
+                when = self._newest if before is None else before
                 os.utime(self._open(path), ns=(when, when))
         finally:
             if self._last[1] >= 0:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from bayplan.build.instructions import Instruction
 
 _LONGEST = 160
+_WORTH_TELLING = 0.1  # seconds
+MADE, CACHED = "made", "cached"
 
 
 class Report:
@@ -17,13 +19,16 @@ class Report:
 
     def __init__(self, *, shows: bool) -> None:
         self._shows = shows
-        self._name = ""
+        self._name, self._text = "", ""
         self._line = b""
 
     def begin(self, name: str, instruction: Instruction) -> None:
-        self._name = name
         text = " ".join(instruction.place.text.split())
-        self._say(text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…")
+        self._name, self._text = name, text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+    def work(self) -> None:
+        """The step is not in the cache: it may take a while."""
+        self._say(self._text)
 
     def output(self, data: bytes) -> None:
         *lines, self._line = (self._line + data).split(b"\n")
@@ -32,11 +37,11 @@ class Report:
         if len(self._line) > 1 << 16:
             self._end_line()
 
-    def end(self, name: str, ended: str, seconds: float) -> None:
+    def end(self, ended: str, seconds: float) -> None:
         self._end_line()
-        if ended == "cached":
-            self._say("CACHED")
-        elif seconds > 0.05:
+        if ended != MADE:
+            self._say(f"{self._text}{' (cached)' if ended else ''}")
+        elif seconds >= _WORTH_TELLING:
             self._say(f"{seconds:.1f} s")
 
     def _end_line(self) -> None:

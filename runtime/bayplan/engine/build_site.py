@@ -36,7 +36,7 @@ class Site:
         self.state, self.directory, self.id, self.epoch = state, directory, site_id, epoch
         self._cgroup: Cgroup | None = None
         self._network = -1
-        self._address_lock = -1
+        self._address, self._address_lock = "", -1
         self._steps = 0
         self._mounted: dict[tuple[str, ...], str] = {}
         self._locks: dict[str, int] = {}
@@ -146,7 +146,7 @@ class Site:
     def _attach(self) -> None:
         row = _network(self.state)
         networks.make_sure(self.state, row)
-        ipv4, self._address_lock = _free_address(self.state, row)
+        ipv4, self._address, self._address_lock = _free_address(self.state, row)
         attachment = links.Attachment(
             bridge=row.bridge, host_name=addresses.link_name(self.state.id, ipv4), container_name="eth0", mac=addresses.mac_of(ipv4),
             ipv4=f"{ipv4}/{row.subnet.partition('/')[2]}", ipv6="", gateway=row.gateway, gateway6="", mtu=row.mtu,
@@ -155,9 +155,11 @@ class Site:
 
     def close(self) -> None:
         """Its processes have ended. The link goes with the namespace."""
-        for fd in (self._network, self._address_lock):
-            if fd >= 0:
-                os.close(fd)
+        if self._network >= 0:
+            os.close(self._network)
+        if self._address:
+            os.rmdir(f"{self.state.root.staging}/{self._address}")  # while it is ours
+            os.close(self._address_lock)
 
 
 def _network(state: State) -> NetworkRow:
@@ -171,14 +173,15 @@ def _network(state: State) -> NetworkRow:
     return row
 
 
-def _free_address(state: State, row: NetworkRow) -> tuple[str, int]:
-    """An address that no other build has now, and the lock that says so; a container may be on that network, too."""
+def _free_address(state: State, row: NetworkRow) -> tuple[str, str, int]:
+    """An address that no other build has now, and the name and the lock that say so; a container may be on that network, too."""
     taken = [each.ipv4 for each in records.endpoints(state.records, network=row.id)]
     while True:
         ipv4 = addresses.lease(row.subnet, taken, gateway=row.gateway)
-        lock = staging.try_claim(state.root, f"address-{ipv4}")
+        name = f"address-{ipv4}"
+        lock = staging.try_claim(state.root, name)
         if lock >= 0:
-            return ipv4, lock
+            return ipv4, name, lock
         taken.append(ipv4)
 
 

@@ -13,6 +13,7 @@ from bayplan.engine import build_add, build_content, build_copy, build_keys, bui
 from bayplan.engine.build_content import Source
 from bayplan.engine.build_copy import Order
 from bayplan.engine.build_mounts import Given, agent_path
+from bayplan.engine.build_report import CACHED, MADE
 from bayplan.engine.build_site import Site
 from bayplan.errors import BayplanError, Invalid
 from bayplan.model.digest import parse_digest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bayplan.build.stages import Plan
     from bayplan.engine.build_report import Report
 
+_DESCRIPTION_LIMIT = 1000  # characters
 _TAIL = 40  # lines of a failed command's output in the error
 
 
@@ -41,7 +43,7 @@ class Work(NamedTuple):
 
 
 class Stage:
-    """A stage on its way; `draft` is what it is by now, `arguments` are the values of its ARGs and those of the stage that it is based on."""
+    """A stage on its way; `draft` is what it is by now, `arguments` are the values of its ARGs and those of the stage it is based on."""
 
     def __init__(self, site: Site, work: Work, draft: Draft, report: Report, *, arguments: Mapping[str, str]) -> None:
         self.site, self.work, self.draft, self.report = site, work, draft, report
@@ -75,7 +77,7 @@ class Stage:
             ended = self._do(instruction)
         except BayplanError as error:
             raise self._wrong(instruction, error) from error
-        self.report.end(name, ended, time.monotonic() - began)
+        self.report.end(ended, time.monotonic() - began)
 
     def _wrong(self, instruction: Instruction, error: BayplanError) -> Invalid:
         """With the line and, of a command, the end of what it said."""
@@ -97,9 +99,9 @@ class Stage:
             return self._copy(wanted)
         if isinstance(wanted, dockerfile.Workdir):
             return self._workdir(wanted)
-        self.draft = drafts.with_layer(
-            drafts.apply(self.draft, wanted), None, created_by=described(wanted), created=self.site.created
-        )
+        key = build_keys.of_config(self.draft, wanted, epoch=self.site.epoch)
+        self.draft = drafts.apply(self.draft, wanted)
+        self._layer(key, None, described(wanted))
         return ""
 
     def _run(self, wanted: dockerfile.Run) -> str:
@@ -107,7 +109,7 @@ class Stage:
         arguments = {name: value for name, value in self.arguments.items() if name not in self.draft.environment}
         shown = {name: value for name, value in arguments.items() if name.upper() not in stages.PROXIES}
         mounted = {str(index): self._mounted(each) for index, each in enumerate(wanted.mounts)}
-        key = build_keys.of_run(self.draft, words, wanted, shown, mounted)
+        key = build_keys.of_run(self.draft, words, wanted, shown, mounted, epoch=self.site.epoch)
 
         def make() -> str | None:
             given = {**dict(self.work.plan.proxies), **arguments, **self._secret_variables(wanted)}
@@ -158,7 +160,7 @@ class Stage:
             more = build_add.fetched(self.site, wanted, remote, build_add.written(self.site, wanted.inline))
             order = self._order(wanted, (*found, *more))
             contents = tuple(f"{build_content.digest(each)} {each.unpack}" for each in order.sources)
-            key = build_keys.of_copy(self.draft, order, contents)
+            key = build_keys.of_copy(self.draft, order, contents, epoch=self.site.epoch)
             return self._layer(key, lambda: self._make_copy(order), described(wanted))
 
     def _make_copy(self, order: Order) -> str | None:
@@ -175,20 +177,23 @@ class Stage:
     def _workdir(self, wanted: dockerfile.Workdir) -> str:
         self.draft = drafts.apply(self.draft, wanted)
         order = Order((), self.draft.directory, into=True, chown=self.draft.user)
-        key = build_keys.of_copy(self.draft, order, ())
+        key = build_keys.of_copy(self.draft, order, (), epoch=self.site.epoch)
         return self._layer(key, lambda: build_copy.copy(self.site, self.draft.layers, order), described(wanted))
 
-    def _layer(self, key: str, make: Callable[[], str | None], created_by: str) -> str:
-        """Take the step from the cache, or make it; "cached" or ""."""
-        found = cache.find(self.site.state.records, key) if self.work.cached else None
-        if found and (not found.layer or layers.exists(self.site.state.root, parse_digest(found.layer))):
+    def _layer(self, key: str, make: Callable[[], str | None] | None, created_by: str) -> str:
+        """Take the step from the cache, or make it: what is written down of it, its time too, is what it was the first time."""
+        step = cache.find(self.site.state.records, key) if self.work.cached else None
+        ended = CACHED
+        if step and (not step.layer or layers.exists(self.site.state.root, parse_digest(step.layer))):
             self._used.append(key)
-            layer, ended = found.layer or None, "cached"
         else:
-            layer, ended = make(), ""
-            now = self.site.created
-            self._fresh.append(cache.Step(key, layer or "", created_by[:1000], now, now))
-        self.draft = drafts.with_layer(self.draft, layer, created_by=created_by, created=self.site.created)
+            ended = MADE
+            if make:
+                self.report.work()
+            layer, now = make() if make else None, self.site.created
+            step = cache.Step(key, layer or "", created_by[:_DESCRIPTION_LIMIT], now, now)
+            self._fresh.append(step)
+        self.draft = drafts.with_layer(self.draft, step.layer or None, created_by=created_by, created=step.created)
         return ended
 
 

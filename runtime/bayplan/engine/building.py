@@ -71,7 +71,7 @@ def build(state: State, request: Request) -> ImageRow:
         planned = job.bring_images(planned)
         built = job.run(planned)
         draft = _labelled(built.draft, request.labels)
-        created = clock.now() if request.epoch is None else clock.rfc3339(request.epoch * 1_000_000_000)
+        created = str(draft.history[-1].get("created") or "") if draft.history else clock.now()
         return sealing.make(state, drafts.document(draft, created=created), diff_ids=draft.layers, names=names)
 
 
