@@ -202,6 +202,19 @@ IMAGES = (
         ("image push",),
     ),
     Verb(
+        "copy",
+        "moving:copy",
+        "SOURCE DESTINATION",
+        "copy an image between docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] and store:NAME",
+        (
+            flag("all -a", "an index with all that is in it"),
+            text("platform", "OS/ARCH", "the one of an index (this machine's)"),
+            text("format", "NAME", "docker, oci: the manifest's (as it came); another one has another digest"),
+            flag("quiet -q", "only the digest"),
+        ),
+        ("image copy",),
+    ),
+    Verb(
         "images",
         "images:images",
         "[REPOSITORY[:TAG]]",

@@ -9,7 +9,6 @@ from bayplan.engine.stored import StoreSource
 from bayplan.engine.transfer import transfer
 from bayplan.errors import Invalid, NotFound
 from bayplan.model.digest import Digest, parse_digest
-from bayplan.model.formats import rewritten
 from bayplan.model.image import INDEX_TYPES, MANIFEST_LIMIT, Descriptor, Manifest, parse_image_config
 from bayplan.model.linked import parse_linked
 from bayplan.model.reference import Reference, parse_reference
@@ -95,7 +94,7 @@ def _push_one(
     settings: Settings | None,
     tell: Callable[[str, Outcome], object],
 ) -> Pushed:
-    ready = _in_format(state.root, make_ready(state, row, compression=compression), format)
+    ready = make_ready(state, row, compression=compression)
     labels = _labels(state, ready)
     known = repositories(state, reference, ready.row)
     target = RegistryTarget(
@@ -111,10 +110,10 @@ def _push_one(
             tell(labels[descriptor.digest], outcome)
 
     try:
-        top = transfer(StoreSource(state.root, ready.top), target, every=True, tell=told).descriptor
+        top = transfer(StoreSource(state.root, ready.top), target, every=True, format=format, tell=told).descriptor
     finally:
         target.close()
-    if not row.digest:
+    if not row.digest and not format:
         with records.transaction(state.records):
             records.put_image(state.records, ready.row._replace(digest=str(top.digest)), ())
     return Pushed(reference, top.digest, top.size)
@@ -143,19 +142,6 @@ def _is_whole(root: StateRoot, descriptor: Descriptor) -> bool:
         return False
     linked = parse_linked(blobs.read(root, descriptor.digest, limit=MANIFEST_LIMIT), media_type=descriptor.media_type)
     return all(blobs.exists(root, each.digest) for each in linked.blobs) and all(_is_whole(root, each) for each in linked.manifests)
-
-
-def _in_format(root: StateRoot, ready: Ready, format: str) -> Ready:
-    """The manifest rewritten where another format is asked for; the blob of the new one is kept with the image."""
-    if not format:
-        return ready
-    manifest = rewritten(ready.manifest, format)
-    if manifest is ready.manifest:
-        return ready
-    data = archives.manifest_document(manifest)
-    digest = blobs.digest_of(data)
-    blobs.put(root, digest, data)
-    return Ready(ready.row._replace(blobs=(*ready.row.blobs, str(digest))), Descriptor(manifest.media_type, digest, len(data)), manifest)
 
 
 def _labels(state: State, ready: Ready) -> dict[Digest, str]:

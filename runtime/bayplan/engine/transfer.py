@@ -81,13 +81,18 @@ class Target(Protocol):
     def close(self) -> None: ...
 
 
-def transfer(source: Source, target: Target, *, platform: str = "", every: bool = False, tell: Tell) -> Document:
+def transfer(source: Source, target: Target, *, platform: str = "", every: bool = False, format: str = "", tell: Tell) -> Document:
     """Copy an image; returns the document that is named now.
 
-    Of an index only the manifest of `platform` ("" is this machine's) goes, or with `every` all that is in it. `tell` is called for
-    each blob, perhaps in a fork. Raises NotFound, Denied, Invalid, Unavailable, Kernel; then nothing has the name that did not have it.
+    Of an index only the manifest of `platform` ("" is this machine's) goes, or with `every` all that is in it. In another `format`
+    (docker, oci; "" is as it came) the digests are new. `tell` is called for each blob, perhaps in a fork. Raises NotFound, Denied,
+    Invalid, Unavailable, Kernel; then nothing has the name that did not have it.
     """
     documents = gather(source, platform=platform, every=every)
+    if format:
+        from bayplan.engine.rewriting import in_format
+
+        documents = in_format(documents, format)
     target.begin(documents, partial(read_small, source))
     wanted: dict[str, Descriptor] = {}
     for document in documents:
