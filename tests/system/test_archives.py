@@ -20,6 +20,7 @@ from bayplan.engine import archives
 from bayplan.engine.pull import Pulled
 from bayplan.errors import BayplanError, Invalid, NotFound
 from bayplan.store import blobs, layers
+from bayplan.store.records import ImageRow
 from bayplan.store.root import StateRoot
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unpacking layers needs root")
@@ -241,7 +242,10 @@ def test_importing_what_is_no_archive_leaves_nothing(root: StateRoot, tmp_path: 
 
 def saved(root: StateRoot, image: Pulled, names: tuple[str, ...], format: str) -> bytes:
     buffer = io.BytesIO()
-    archives.save([archives.Saved(image.image_id, image.blobs, names)], buffer.write, root=root, format=format)
+    row = ImageRow(str(image.image_id), "", 0, "", (), tuple(map(str, image.blobs)))
+    found = archives.find_manifest(root, row)
+    assert found is not None
+    archives.save([archives.Saved(*found, names)], buffer.write, root=root, format=format)
     return buffer.getvalue()
 
 

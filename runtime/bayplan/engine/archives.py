@@ -13,8 +13,8 @@ import os
 from functools import partial
 
 from bayplan.engine.pull import Pulled, Resolved, check_image, keep
-from bayplan.errors import Invalid, NotFound
-from bayplan.model.digest import Digest
+from bayplan.errors import Invalid
+from bayplan.model.digest import Digest, parse_digest
 from bayplan.model.document import Fields, load_json, load_object
 from bayplan.model.image import (
     CONFIG_LIMIT,
@@ -37,6 +37,7 @@ from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.store import archive, blobs, codecs, staging, tar, workers
 from bayplan.store.archive import Members
 from bayplan.store.ingest import ingest, is_complete
+from bayplan.store.records import ImageRow
 from bayplan.store.root import StateRoot
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ class Held(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """An image to be saved: the config's digest, all its blobs, and the canonical names that the archive gives it."""
+    """An image to be saved, every blob of which is in the store (engine/sealing.py), and the canonical names that the archive gives it."""
 
-    image_id: Digest
-    blobs: tuple[Digest, ...]
+    descriptor: Descriptor
+    manifest: Manifest
     names: tuple[str, ...]
 
 
@@ -316,32 +317,46 @@ def save(images: Sequence[Saved], write: Callable[[bytes], object], *, root: Sta
     """
     if format not in ("docker-archive", "oci-archive"):
         raise Invalid(f"saving an archive: the format {format!r} is neither docker-archive nor oci-archive")
-    found = [(each, *_find_manifest(root, each)) for each in images]
     files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
-    entries = [index_entry(descriptor, each.names) for each, descriptor, _ in found]
+    entries = [index_entry(each.descriptor, each.names) for each in images]
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one for several in entries for one in several]}
     files["index.json"] = json.dumps(index, separators=(",", ":")).encode()
     if format == "docker-archive":
-        files["manifest.json"] = json.dumps([_docker_entry(each, manifest) for each, _, manifest in found]).encode()
+        files["manifest.json"] = json.dumps([_docker_entry(each) for each in images]).encode()
     for name, data in files.items():
         write(tar.header(name, len(data)) + data + bytes(tar.padding(len(data))))
-    needed = [(desc.digest, manifest.config.digest, *(each.digest for each in manifest.layers)) for _, desc, manifest in found]
+    needed = [(each.descriptor.digest, each.manifest.config.digest, *(layer.digest for layer in each.manifest.layers)) for each in images]
     for digest in dict.fromkeys(digest for several in needed for digest in several):
         _write_blob(root, digest, write)
     write(tar.end())
 
 
-def _find_manifest(root: StateRoot, image: Saved) -> tuple[Descriptor, Manifest]:
-    """The manifest that the image came with: the one of its blobs that names its config."""
-    for digest in image.blobs:
-        if digest == image.image_id or not blobs.exists(root, digest) or blobs.size(root, digest) > MANIFEST_LIMIT:
+def find_manifest(root: StateRoot, row: ImageRow) -> tuple[Descriptor, Manifest] | None:
+    """The manifest that the image came with: the one of its blobs that names its config. None where it was made here."""
+    return next((found for found in manifests(root, row) if str(found[1].config.digest) == row.id), None)
+
+
+def manifests(root: StateRoot, row: ImageRow) -> Iterator[tuple[Descriptor, Manifest]]:
+    """Every manifest among the image's blobs: its own, and those that its layers came with."""
+    for digest in map(parse_digest, row.blobs):
+        if not _may_be_document(root, digest):
             continue
         data = blobs.read(root, digest, limit=MANIFEST_LIMIT)
         with contextlib.suppress(Invalid):
             manifest = parse_manifest(data)
-            if isinstance(manifest, Manifest) and manifest.config.digest == image.image_id:
-                return Descriptor(manifest.media_type, digest, len(data)), manifest
-    raise NotFound(f"saving the image {image.image_id.short}: its manifest is not in the store; pull the image again")
+            if isinstance(manifest, Manifest):
+                yield Descriptor(manifest.media_type, digest, len(data)), manifest
+
+
+def _may_be_document(root: StateRoot, digest: Digest) -> bool:
+    """Whether a blob is small enough for a manifest, and begins like one: most are layers."""
+    if not blobs.exists(root, digest) or blobs.size(root, digest) > MANIFEST_LIMIT:
+        return False
+    file = blobs.open_blob(root, digest)
+    try:
+        return os.read(file, 64).lstrip()[:1] == b"{"
+    finally:
+        os.close(file)
 
 
 def index_entry(descriptor: Descriptor, names: tuple[str, ...]) -> list[dict[str, object]]:
@@ -354,11 +369,11 @@ def index_entry(descriptor: Descriptor, names: tuple[str, ...]) -> list[dict[str
     ]
 
 
-def _docker_entry(image: Saved, manifest: Manifest) -> dict[str, object]:
+def _docker_entry(image: Saved) -> dict[str, object]:
     return {
-        "Config": blob_name(manifest.config.digest),
+        "Config": blob_name(image.manifest.config.digest),
         "RepoTags": [parse_reference(name).familiar for name in image.names] or None,
-        "Layers": [blob_name(each.digest) for each in manifest.layers],
+        "Layers": [blob_name(each.digest) for each in image.manifest.layers],
     }
 
 

@@ -303,11 +303,11 @@ def save(state: State, names: tuple[str, ...], path: str, format: str = "docker-
 
 
 def _saved(state: State, name: str) -> Any:
+    from bayplan.engine import sealing
     from bayplan.engine.archives import Saved
 
-    row = find(state, name)
-    names = () if _by_id(state, name) else (parse_reference(name).canonical,)
-    return Saved(parse_digest(row.id), tuple(map(parse_digest, row.blobs)), names)
+    found = sealing.sealed(state, find(state, name))
+    return Saved(found.descriptor, found.manifest, () if _by_id(state, name) else (parse_reference(name).canonical,))
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Decompressing a layer or an archive as it streams by: gzip, zstd, bzip2 and xz, or nothing.
+"""Decompressing a layer or an archive as it streams by: gzip, zstd, bzip2 and xz, or nothing; and compressing with the first two.
 
 The first bytes decide which it is, not what somebody called it. zstd is the host's libzstd, else its `zstd` command.
 """
@@ -10,7 +10,7 @@ import os
 import select
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from bayplan.errors import Invalid, Unavailable
 from bayplan.store.native import ZstdBuffer, load_libzstd
@@ -18,11 +18,23 @@ from bayplan.store.native import ZstdBuffer, load_libzstd
 CHUNK = 1 << 20
 _WINDOW_LOG = 27  # zstd's own limit for streams, 128 MiB of memory: what wants more is refused
 _ZSTD_WINDOW_LOG_MAX = 100  # ZSTD_d_windowLogMax
+_ZSTD_LEVEL, _ZSTD_CHECKSUM = 100, 201  # ZSTD_c_compressionLevel, ZSTD_c_checksumFlag
+_ZSTD_CONTINUE, _ZSTD_END = 0, 2  # ZSTD_EndDirective
+_GZIP_LEVEL, _DEFAULT_LEVEL = 6, 3
 
 _MAGICS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"))
 
 Chunks = Iterator[bytes]
 Decoder = Callable[[Chunks], Chunks]
+
+
+class Encoder(Protocol):
+    """Compresses a stream piece by piece; equal streams become equal ones with the same library, however they were cut into pieces."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes:
+        """The rest; the encoder is used up."""
 
 
 def compression(head: bytes) -> str:
@@ -47,6 +59,24 @@ def decoder(name: str) -> Decoder:
     if name == "xz":
         return _xz()
     return _gzip if name == "gzip" else iter
+
+
+def encoder(name: str) -> Encoder:
+    """gzip (with no name and no time in it), zstd, or "" for the bytes as they are. Raises Unavailable where there is no libzstd."""
+    if name == "zstd":
+        return _ZstdEncoder()
+    if name == "gzip":
+        return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
+    assert not name, name
+    return _Plain()
+
+
+class _Plain:
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
 
 
 def _gzip(chunks: Chunks) -> Chunks:
@@ -148,6 +178,41 @@ def _zstd_stream(library: ctypes.CDLL, chunks: Chunks) -> Chunks:
         library.ZSTD_freeDStream(state)
     if left:
         raise Invalid("its zstd data is truncated")
+
+
+class _ZstdEncoder:
+    """One frame, with a checksum, at zstd's own default level."""
+
+    def __init__(self) -> None:
+        try:
+            self._library = load_libzstd()
+        except (OSError, AttributeError) as error:
+            raise Unavailable("compressing with zstd: this host has no libzstd.so.1; install it, or use gzip") from error
+        self._state = self._library.ZSTD_createCStream()
+        self._library.ZSTD_CCtx_setParameter(self._state, _ZSTD_LEVEL, _DEFAULT_LEVEL)
+        self._library.ZSTD_CCtx_setParameter(self._state, _ZSTD_CHECKSUM, 1)
+        self._target = ctypes.create_string_buffer(CHUNK)
+
+    def compress(self, data: bytes, /) -> bytes:
+        return self._run(data, _ZSTD_CONTINUE)
+
+    def flush(self) -> bytes:
+        try:
+            return self._run(b"", _ZSTD_END)
+        finally:
+            self._library.ZSTD_freeCStream(self._state)
+
+    def _run(self, data: bytes, directive: int) -> bytes:
+        source = ZstdBuffer(ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value, len(data), 0)
+        parts = []
+        while True:
+            target = ZstdBuffer(ctypes.addressof(self._target), CHUNK, 0)
+            left = self._library.ZSTD_compressStream2(self._state, ctypes.byref(target), ctypes.byref(source), directive)
+            if self._library.ZSTD_isError(left):
+                raise Unavailable(f"compressing with zstd: {self._library.ZSTD_getErrorName(left).decode()}")
+            parts.append(ctypes.string_at(self._target, target.at))
+            if left == 0 if directive == _ZSTD_END else source.at == source.size:
+                return b"".join(parts)
 
 
 def _zstd_command(program: str) -> Decoder:

@@ -46,13 +46,16 @@ def lowerdirs(root: StateRoot, diff_ids: tuple[Digest, ...]) -> tuple[str, ...]:
         if diff_id in seen:
             continue
         seen.add(diff_id)
-        name, flags = _link(root, diff_id)
-        if _IMPLIES in flags:
-            found += _attributes_above(root, diff_ids[: position + 1])
-        found.append(f"l/{name}")
-        if _HIDES_ALL in flags:
+        found += lowerdirs_of_last(root, diff_ids[: position + 1])
+        if hides_all(root, diff_id):
             break
     return tuple(found)
+
+
+def lowerdirs_of_last(root: StateRoot, diff_ids: tuple[Digest, ...]) -> list[str]:
+    """Those that the last of the layers adds to the others, top first: its own, beneath attributes that it leaves to them."""
+    name, flags = _link(root, diff_ids[-1])
+    return [*(_attributes_above(root, diff_ids) if _IMPLIES in flags else ()), f"l/{name}"]
 
 
 def _link(root: StateRoot, diff_id: Digest) -> tuple[str, str]:
@@ -146,6 +149,11 @@ def size(root: StateRoot, diff_id: Digest) -> int:
             return int(file.read())
     except FileNotFoundError:
         raise NotFound(f"looking at the layer {diff_id}: it is not in the store; pull the image again") from None
+
+
+def hides_all(root: StateRoot, diff_id: Digest) -> bool:
+    """Whether the layer's root is opaque; raises NotFound."""
+    return _HIDES_ALL in _link(root, diff_id)[1]
 
 
 def remove(root: StateRoot, diff_id: Digest) -> None:
@@ -293,29 +301,7 @@ def check_diff_id(found: Digest, wanted: Digest) -> None:
 
 
 def driver(root: StateRoot) -> str:
-    """How root file systems are made here, `overlay` or `copy`; found out once, by trying, and then kept in a file.
+    """How root file systems are made here; found out once, by trying, and then kept in a file. Raises as drivers.chosen does."""
+    from bayplan.store import drivers
 
-    Raises Kernel where it cannot be tried (not root, say).
-    """
-    try:
-        with open(root.driver, encoding="utf-8") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        from bayplan.store.copying import detect_driver
-
-        return detect_driver(root)
-
-
-def copy_rootfs(root: StateRoot, diff_ids: tuple[Digest, ...], target: str) -> None:
-    """Make the image's root file system as a plain directory `target`, which does not exist. Raises OSError, NotFound."""
-    from bayplan.store.copying import merge
-
-    staged = f"{target}.making"
-    from bayplan.store.trees import remove_tree
-
-    remove_tree(staged, scratch=root.staging)  # of a process that was killed
-    os.mkdir(staged, 0o755)
-    os.chmod(staged, 0o755)
-    for name in reversed(lowerdirs(root, diff_ids)):
-        merge(f"{root.path}/{name}/", staged, scratch=root.staging)
-    os.rename(staged, target)
+    return drivers.chosen(root)

@@ -24,7 +24,7 @@ class ZstdBuffer(ctypes.Structure):
 
 
 def load_libzstd() -> ctypes.CDLL:
-    """libzstd with its streaming interface (zstd.h, "Streaming decompression"), which is stable since 1.4."""
+    """libzstd with its streaming interface (zstd.h, "Streaming compression" and "Streaming decompression"), which is stable since 1.4."""
     library = ctypes.CDLL("libzstd.so.1")
     library.ZSTD_createDStream.restype = ctypes.c_void_p
     library.ZSTD_freeDStream.argtypes = [ctypes.c_void_p]
@@ -34,6 +34,11 @@ def load_libzstd() -> ctypes.CDLL:
     library.ZSTD_getErrorName.argtypes = [ctypes.c_size_t]
     library.ZSTD_getErrorName.restype = ctypes.c_char_p
     library.ZSTD_DCtx_setParameter.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+    library.ZSTD_createCStream.restype = ctypes.c_void_p
+    library.ZSTD_freeCStream.argtypes = [ctypes.c_void_p]
+    library.ZSTD_CCtx_setParameter.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+    library.ZSTD_compressStream2.restype = ctypes.c_size_t
+    library.ZSTD_compressStream2.argtypes = [ctypes.c_void_p, ctypes.POINTER(ZstdBuffer), ctypes.POINTER(ZstdBuffer), ctypes.c_int]
     return library
 
 
