@@ -255,6 +255,20 @@ IMAGES = (
         (text("output -o", "FILE", "archive (standard output)"), text("format", "NAME", "docker-archive, oci-archive")),
         ("image save",),
     ),
+    Verb(
+        "login",
+        "login:login",
+        "[REGISTRY]",
+        "log in to a registry (docker.io), and store the login where it is right",
+        (
+            text("username -u", "NAME", "the name"),
+            text("password -p", "PASSWORD", "the password, for everybody on this host to see: better use --password-stdin"),
+            flag("password-stdin", "read the password from standard input"),
+        ),
+    ),
+    Verb("logout", "login:logout", "[REGISTRY]", "forget the login for a registry (docker.io)"),
+    Verb("policy check", "policy:check", "[FILE]", "read the host's policy, or a file that is to become it, and its keys"),
+    Verb("policy show", "policy:show", "IMAGE", "show what the host's policy says of an image's name"),
     Verb("image inspect", "inspect:image", "IMAGE...", "show all that is known of images", (ONE_FORMAT,)),
     Verb("image prune", "prune:images", "", "remove images without a name", (flag("all -a", "all that no container uses"), *PRUNE)),
 )

@@ -52,7 +52,7 @@ def find(registry: str, repository: str, environment: Mapping[str, str]) -> Cred
     Raises Invalid for a file that cannot be read as one, Unavailable or Denied for a helper that is not there or fails.
     """
     for path in auth_files(environment):
-        data = _read(path)
+        data = read(path)
         if data is None:
             continue
         found = _find_in(parse_auth_file(data, path), registry, repository, environment)
@@ -63,8 +63,14 @@ def find(registry: str, repository: str, environment: Mapping[str, str]) -> Cred
 
 def stored(path: str) -> tuple[tuple[str, Credential], ...]:
     """The credentials that a file holds itself, with their keys; none where there is no such file."""
-    data = _read(path)
+    data = read(path)
     return tuple(parse_auth_file(data, path).credentials.items()) if data is not None else ()
+
+
+def docker_file(environment: Mapping[str, str]) -> str:
+    """Where logins are kept: the first place that is looked at."""
+    docker = environment.get("DOCKER_CONFIG") or f"{environment.get('HOME') or '/root'}/.docker"
+    return environment.get("REGISTRY_AUTH_FILE") or f"{docker}/config.json"
 
 
 def auth_files(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -83,7 +89,8 @@ def auth_files(environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(path for path in paths if path)
 
 
-def _read(path: str) -> bytes | None:
+def read(path: str) -> bytes | None:
+    """A file's content, None where there is none; one byte over the limit where it has more than that."""
     try:
         with open(path, "rb") as file:
             return file.read(_FILE_LIMIT + 1)
@@ -97,8 +104,8 @@ def parse_auth_file(data: bytes, path: str) -> AuthFile:
     """Read config.json or auth.json; raises Invalid, which never shows the content."""
     fields = load_object(data, _FILE_LIMIT, path)
     auths = fields.member("auths").values
-    credentials = {_key(key): _credential(value, path) for key, value in auths.items() if value}
-    helpers = {_key(key): _helper(name, path) for key, name in fields.pairs("credHelpers")}
+    credentials = {registry_key(key): _credential(value, path) for key, value in auths.items() if value}
+    helpers = {registry_key(key): _helper(name, path) for key, name in fields.pairs("credHelpers")}
     store = fields.string("credsStore")
     return AuthFile(credentials, helpers, _helper(store, path) if store else "")
 
@@ -109,7 +116,7 @@ def _helper(name: str, path: str) -> str:
     return name
 
 
-def _key(text: str) -> str:
+def registry_key(text: str) -> str:
     """Keys are registries, sometimes as URLs, with a path where they are for a part of a registry."""
     text = re.sub(r"\Ahttps?://", "", text)
     text = re.sub(r"/(v1|v2)?/?\Z", "", text)
@@ -146,24 +153,40 @@ def _find_in(file: AuthFile, registry: str, repository: str, environment: Mappin
 
 
 def _ask(helper: str, registry: str, environment: Mapping[str, str]) -> Credential | None:
-    """Run a helper; None where it answers that it has no such credential."""
+    """The helper's credential; None where it answers that it has none."""
+    answer = run_helper(helper, "get", server_url(registry), environment, doing=f"getting the credential for {registry}")
+    return None if answer is None else _parse_answer(answer, f"docker-credential-{helper}")
+
+
+def server_url(registry: str) -> str:
+    """What a credential is stored under: Docker's own registry has kept its old name there."""
+    return _DOCKER_KEY if registry == "docker.io" else registry
+
+
+def run_helper(helper: str, action: str, text: str, environment: Mapping[str, str], *, doing: str) -> bytes | None:
+    """Run a helper with `text` on its standard input; what it answers, None where it knows no such credential.
+
+    Raises Unavailable for one that is not there or does not answer, Denied for one that does not want to; neither shows what was
+    said on either side, which may be a password.
+    """
     import subprocess
 
     program = f"docker-credential-{helper}"
-    key = _DOCKER_KEY if registry == "docker.io" else registry
     try:
         done = subprocess.run(
-            [program, "get"], input=key.encode(), capture_output=True, timeout=_HELPER_SECONDS, env=dict(environment), check=False
+            [program, action], input=text.encode(), capture_output=True, timeout=_HELPER_SECONDS, env=dict(environment), check=False
         )
     except FileNotFoundError:
-        raise Unavailable(f"getting the credential for {registry}: the helper {program} is not on this host's PATH") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"getting the credential for {registry}: the helper {program} did not answer ({error})") from error
-    if done.returncode != 0:
-        if b"credentials not found" in done.stdout + done.stderr:
-            return None
-        raise Denied(f"getting the credential for {registry}: the helper {program} ended with status {done.returncode}")
-    return _parse_answer(done.stdout, program)
+        raise Unavailable(f"{doing}: the helper {program} is not on this host's PATH") from None
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{doing}: the helper {program} did not answer within {_HELPER_SECONDS} seconds") from None
+    except OSError as error:
+        raise Unavailable(f"{doing}: the helper {program} cannot be run ({error.strerror})") from None
+    if done.returncode == 0:
+        return done.stdout
+    if b"credentials not found" in done.stdout + done.stderr:
+        return None
+    raise Denied(f"{doing}: the helper {program} ended with status {done.returncode}")
 
 
 def _parse_answer(answer: bytes, program: str) -> Credential:

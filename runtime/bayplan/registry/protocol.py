@@ -285,7 +285,8 @@ def _basic(credential: Credential) -> Secret:
 def _token(access: Access, parameters: Mapping[str, str]) -> Conversation[str]:
     realm = _checked_realm(access, parameters.get("realm", ""))
     credential = _credential_for_realm(access, realm)
-    scopes = [f"repository:{access.repository}:{access.actions}", *(f"repository:{each}:pull" for each in access.also)]
+    scopes = [f"repository:{access.repository}:{access.actions}"] if access.repository else []  # who only logs in wants none
+    scopes += [f"repository:{each}:pull" for each in access.also]
     query = [("service", parameters["service"])] if parameters.get("service") else []
     if credential and credential.identity_token:
         form = [*query, ("client_id", "bayplan"), ("grant_type", "refresh_token"), ("scope", " ".join(scopes))]
@@ -302,7 +303,7 @@ def _token(access: Access, parameters: Mapping[str, str]) -> Conversation[str]:
 
 
 def _token_error(access: Access, realm: str, credential: Credential | None, response: Response) -> BayplanError:
-    where = f"getting a token for {access.repository} from {host_of(realm)}"
+    where = f"getting a token for {access.repository or host_of(access.base)} from {host_of(realm)}"
     _, detail = _said(response.body)
     if response.status in (400, 401, 403):
         said = f"the name or the password of {credential.username!r} is wrong" if credential else "it wants a login: give a credential"
