@@ -9,6 +9,7 @@ from bayplan.cli.options import flag, many, number, text
 
 GLOBAL = (
     text("root", "DIR", "the state's directory (BAYPLAN_ROOT; /var/lib/bayplan)"),
+    text("storage-driver", "NAME", "overlay, vfs or btrfs, for a state that has none yet (BAYPLAN_STORAGE_DRIVER)"),
     flag("debug -D", "show the trace of an error that is a bug"),
     flag("help", "show this help"),
 )
@@ -162,9 +163,9 @@ IMAGES = (
         "build",
         "build:build",
         "CONTEXT",
-        "build an image from a Dockerfile",
+        "build an image from a Dockerfile; the context is a directory, - (an archive on standard input) or an address",
         (
-            text("file -f", "FILE", "the Dockerfile, - for standard input (CONTEXT/Dockerfile)"),
+            text("file -f", "FILE", "the Dockerfile, - for standard input (Dockerfile in the context)"),
             many("tag -t", "NAME", "a name for the image"),
             many("build-arg", "NAME[=VALUE]", "the value of an ARG; without =, that of the environment"),
             text("target", "STAGE", "the stage to build (the last one)"),
@@ -196,7 +197,7 @@ IMAGES = (
         (
             flag("all-tags -a", "all tags of the repository"),
             flag("quiet -q", "only the image's name"),
-            text("compression", "NAME", "gzip, zstd: of the layers made here, and of all where they are packed otherwise"),
+            text("compression", "NAME", "gzip, zstd: of layers that were made here (gzip)"),
             text("format", "NAME", "docker, oci: the manifest's (as it came)"),
         ),
         ("image push",),
@@ -214,6 +215,53 @@ IMAGES = (
         ),
         ("image copy",),
     ),
+    Verb(
+        "tags",
+        "moving:tags",
+        "REPOSITORY",
+        "list the tags of a repository at its registry",
+        (
+            flag("digests", "also each one's digest"),
+            number("limit", "at most so many (10000)"),
+            FORMAT,
+            flag("quiet -q", "only the tags"),
+        ),
+        ("search tags",),
+    ),
+    Verb(
+        "manifest create",
+        "moving:manifest_create",
+        "NAME IMAGE...",
+        "make an index of images for several platforms, of this host and of registries",
+        (flag("amend -a", "add to one that is there"),),
+    ),
+    Verb(
+        "manifest annotate",
+        "moving:manifest_annotate",
+        "NAME IMAGE",
+        "say which platform an image of an index is for",
+        (
+            text("os", "NAME", "operating system"),
+            text("arch", "NAME", "architecture"),
+            text("variant", "NAME", "architecture's variant"),
+            many("annotation", "KEY=VALUE", "an annotation"),
+        ),
+    ),
+    Verb(
+        "manifest inspect",
+        "moving:manifest_inspect",
+        "NAME",
+        "show an index that was made here, or a manifest or an index at its registry",
+        (flag("verbose -v", "each manifest of an index, and its descriptor"), flag("raw", "the very bytes")),
+    ),
+    Verb(
+        "manifest push",
+        "moving:manifest_push",
+        "NAME",
+        "push an index and all that is in it",
+        (flag("purge -p", "remove it here afterwards"), flag("quiet -q", "only the digest"), flag("all", "accepted, and always so")),
+    ),
+    Verb("manifest rm", "moving:manifest_remove", "NAME...", "remove indexes that were made here"),
     Verb(
         "images",
         "images:images",

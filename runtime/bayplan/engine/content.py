@@ -15,7 +15,7 @@ from bayplan.errors import Invalid
 from bayplan.model.digest import parse_digest
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.garbage import Blob, Need, Stored, garbage
-from bayplan.store import cache, layers, locks, records, sweep
+from bayplan.store import cache, indexes, layers, locks, records, sweep
 from bayplan.store.records import ImageRow
 from bayplan.store.sweep import Swept
 
@@ -45,7 +45,11 @@ def _build_cache(state: State) -> Iterator[Need]:
     return (Need((parse_digest(step.layer),)) for step in cache.steps(state.records) if step.layer)
 
 
-_KEEPERS: tuple[Callable[[State], Iterator[Need]], ...] = (_images, _build_cache)
+def _indexes(state: State) -> Iterator[Need]:
+    return (Need(blobs=tuple(map(parse_digest, row.blobs))) for row in indexes.listed(state.records))
+
+
+_KEEPERS: tuple[Callable[[State], Iterator[Need]], ...] = (_images, _build_cache, _indexes)
 
 
 def stored(state: State) -> Stored:

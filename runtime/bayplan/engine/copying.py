@@ -83,9 +83,10 @@ def _source(location: Location, state: State | None, settings: Settings) -> Sour
         return RegistrySource(location.reference, settings=settings)
     if state is not None and location.transport == STORE:
         from bayplan.engine import images, push
+        from bayplan.engine.sealing import sealed
         from bayplan.engine.stored import StoreSource
 
-        return StoreSource(state.root, push.make_ready(state, images.find(state, location.name)).top)
+        return StoreSource(state.root, push.top_of(state, sealed(state, images.find(state, location.name))))
     return open_source(location)
 
 

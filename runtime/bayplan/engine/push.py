@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from bayplan.engine import archives, images
+from bayplan.engine import images
 from bayplan.engine.pull import host_settings, using
 from bayplan.engine.repositories import RegistryTarget
+from bayplan.engine.sealing import Sealed, sealed
 from bayplan.engine.stored import StoreSource
 from bayplan.engine.transfer import transfer
 from bayplan.errors import Invalid, NotFound
 from bayplan.model.digest import Digest, parse_digest
-from bayplan.model.image import INDEX_TYPES, MANIFEST_LIMIT, Descriptor, Manifest, parse_image_config
+from bayplan.model.image import INDEX_TYPES, MANIFEST_LIMIT, Descriptor, parse_image_config
 from bayplan.model.linked import parse_linked
 from bayplan.model.reference import Reference, parse_reference
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
@@ -31,14 +32,6 @@ class Pushed(NamedTuple):
     reference: Reference
     digest: Digest
     size: int
-
-
-class Ready(NamedTuple):
-    """An image that can be sent: its row with all blobs in the store, its manifest, and that manifest's descriptor, or its index's."""
-
-    row: ImageRow
-    top: Descriptor
-    manifest: Manifest
 
 
 def push(
@@ -94,9 +87,9 @@ def _push_one(
     settings: Settings | None,
     tell: Callable[[str, Outcome], object],
 ) -> Pushed:
-    ready = make_ready(state, row, compression=compression)
-    labels = _labels(state, ready)
-    known = repositories(state, reference, ready.row)
+    made = sealed(state, row, compression=compression or "gzip")
+    labels = _labels(state, made)
+    known = repositories(state, reference, made.row)
     target = RegistryTarget(
         reference,
         settings=settings or host_settings(),
@@ -110,20 +103,18 @@ def _push_one(
             tell(labels[descriptor.digest], outcome)
 
     try:
-        top = transfer(StoreSource(state.root, ready.top), target, every=True, format=format, tell=told).descriptor
+        top = transfer(StoreSource(state.root, top_of(state, made)), target, every=True, format=format, tell=told).descriptor
     finally:
         target.close()
     if not row.digest and not format:
         with records.transaction(state.records):
-            records.put_image(state.records, ready.row._replace(digest=str(top.digest)), ())
+            records.put_image(state.records, made.row._replace(digest=str(top.digest)), ())
     return Pushed(reference, top.digest, top.size)
 
 
-def make_ready(state: State, row: ImageRow, *, compression: str = "") -> Ready:
+def top_of(state: State, made: Sealed) -> Descriptor:
     """What is sent for an image: the index that it came by, where all of that is here, else its manifest."""
-    saved = archives.Saved(parse_digest(row.id), tuple(map(parse_digest, row.blobs)), ())
-    descriptor, manifest = archives._find_manifest(state.root, saved)
-    return Ready(row, (_whole_index(state.root, row) if not compression else None) or descriptor, manifest)
+    return _whole_index(state.root, made.row) or made.descriptor
 
 
 def _whole_index(root: StateRoot, row: ImageRow) -> Descriptor | None:
@@ -144,10 +135,10 @@ def _is_whole(root: StateRoot, descriptor: Descriptor) -> bool:
     return all(blobs.exists(root, each.digest) for each in linked.blobs) and all(_is_whole(root, each) for each in linked.manifests)
 
 
-def _labels(state: State, ready: Ready) -> dict[Digest, str]:
+def _labels(state: State, made: Sealed) -> dict[Digest, str]:
     """What each layer is called towards a user: the first digits of its diff_id."""
-    diff_ids = parse_image_config(images.config_bytes(state, ready.row.id)).diff_ids
-    return {layer.digest: diff_id.short for layer, diff_id in zip(ready.manifest.layers, diff_ids)}
+    diff_ids = parse_image_config(images.config_bytes(state, made.row.id)).diff_ids
+    return {layer.digest: diff_id.short for layer, diff_id in zip(made.manifest.layers, diff_ids)}
 
 
 def repositories(state: State, reference: Reference, row: ImageRow) -> dict[Digest, tuple[str, ...]]:
