@@ -186,7 +186,11 @@ IMAGES = (
         "images:pull",
         "IMAGE...",
         "pull images from their registry",
-        (text("platform", "OS/ARCH", "platform of the image"), flag("quiet -q", "do not show the progress")),
+        (
+            flag("all-tags -a", "all tags of the repository"),
+            text("platform", "OS/ARCH", "platform of the image"),
+            flag("quiet -q", "only the image's name"),
+        ),
         ("image pull",),
     ),
     Verb(

@@ -16,20 +16,45 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bayplan.engine.images import Image
+    from bayplan.engine.state import State
+    from bayplan.model.reference import Reference
 
 _FILTERS = ("reference", "dangling", "label", "before", "since")
 
 
 def pull(call: Call) -> int:
+    """As `docker pull` prints it; of layers only the progress, and that on a terminal."""
     state = call.state(create=True)
-    from bayplan.engine import images
+    from bayplan.engine import looking
+    from bayplan.model.reference import parse_reference
 
     def one(name: str) -> None:
-        row = images.fetch(state, name, platform=call.text("platform"), quiet=call.flag("quiet"))
-        if row.digest and not call.flag("quiet"):
-            write(f"Digest: {row.digest}")
+        reference = parse_reference(name)
+        if call.flag("all-tags"):
+            if reference.canonical != parse_reference(reference.name).canonical or name.endswith(f":{reference.tag}"):
+                raise Invalid(f"pulling {name}: with --all-tags it is a repository's name, without tag and digest")
+            for tag in looking.tags(reference):
+                _pull(call, state, reference._replace(tag=tag))
+            return
+        if not call.flag("quiet") and reference.tag and not name.endswith(f":{reference.tag}") and not reference.digest:
+            write(f"Using default tag: {reference.tag}")
+        _pull(call, state, reference)
 
-    return each(call.arguments, one)
+    return each(call.arguments, one, echo=False)
+
+
+def _pull(call: Call, state: State, reference: Reference) -> None:
+    from bayplan.engine import images
+
+    quiet, before = call.flag("quiet"), images.look_up(state, reference.canonical)
+    if not quiet:
+        write(f"{reference.tag or reference.digest}: Pulling from {reference.repository}")
+    row = images.fetch(state, reference.canonical, platform=call.text("platform"), quiet=quiet)
+    if not quiet:
+        write(f"Digest: {row.digest}")
+        newer = before is None or before.id != row.id
+        write(f"Status: {'Downloaded newer image' if newer else 'Image is up to date'} for {reference.familiar}")
+    write(reference.canonical)
 
 
 def images(call: Call) -> int:
