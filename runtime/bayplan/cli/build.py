@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from bayplan.cli.call import Call
 from bayplan.cli.output import write
@@ -13,9 +12,7 @@ from bayplan.model.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from bayplan.engine.building import Request
 
-_FILE_LIMIT = 4 << 20
 _SECRET_LIMIT = 500 << 10  # BuildKit's
-_NAMES = ("Dockerfile", "Containerfile")
 
 
 def build(call: Call) -> int:
@@ -39,15 +36,9 @@ def request(call: Call) -> Request:
     """What the options ask for. Raises NotFound, Invalid."""
     from bayplan.engine.building import Request
 
-    context = call.arguments[0]
-    if not os.path.isdir(context):
-        raise NotFound(f"building {context}: the context is a directory, and this is none")
-    path = _dockerfile(call.text("file"), context)
     return Request(
-        context=os.path.abspath(context),
-        dockerfile=_content(path),
-        name="-" if path == "-" else os.path.relpath(path, context) if os.path.abspath(path).startswith(os.path.abspath(context)) else path,
-        path="" if path == "-" else path,
+        context=call.arguments[0],
+        dockerfile=call.text("file"),
         tags=call.many("tag"),
         target=call.text("target"),
         build_args=_arguments(call.many("build-arg")),
@@ -62,23 +53,14 @@ def request(call: Call) -> Request:
     )
 
 
-def _dockerfile(given: str, context: str) -> str:
-    if given:
-        return given if given == "-" or os.path.exists(given) or os.path.isabs(given) else f"{context}/{given}"
-    found = next((f"{context}/{name}" for name in _NAMES if os.path.exists(f"{context}/{name}")), "")
-    if not found:
-        raise NotFound(f"building {context}: there is no {' and no '.join(_NAMES)} in it; name one with --file")
-    return found
-
-
 def _content(path: str) -> bytes:
     try:
-        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
-            data = file.read(_FILE_LIMIT + 1)
+        with open(path, "rb") as file:
+            data = file.read(_SECRET_LIMIT + 1)
     except OSError as error:
         raise NotFound(f"reading {path}: {error.strerror}") from error
-    if len(data) > _FILE_LIMIT:
-        raise Invalid(f"reading {path}: it is larger than {_FILE_LIMIT} bytes")
+    if len(data) > _SECRET_LIMIT:
+        raise Invalid(f"--secret: {path} is larger than {_SECRET_LIMIT} bytes")
     return data
 
 
@@ -109,10 +91,7 @@ def _secret(text: str) -> tuple[str, bytes]:
         if value is None:
             raise NotFound(f"--secret {text}: the environment has no {variable or path or name}")
         return name, value.encode("utf-8", "surrogateescape")
-    data = _content(path or name)
-    if len(data) > _SECRET_LIMIT:
-        raise Invalid(f"--secret {text}: a secret has at most {_SECRET_LIMIT} bytes")
-    return name, data
+    return name, _content(path or name)
 
 
 def _agent(text: str) -> tuple[str, str]:

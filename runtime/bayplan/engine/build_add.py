@@ -137,15 +137,32 @@ def _git(*words: str) -> str:
 
 def unpacked(site: Site, order: Order) -> Order:
     """With directories in place of the archives that are to be unpacked."""
-    return order._replace(sources=tuple(_unpack(site, each) if each.unpack and _is_archive(each) else each for each in order.sources))
+
+    def unpack(source: Source) -> Source:
+        if not source.unpack or not _is_archive(source):
+            return source
+        return Source(build_content.open_root(_unpack(site, source)), "", _none, owned=True)
+
+    return order._replace(sources=tuple(map(unpack, order.sources)))
+
+
+def extracted(site: Site, source: Source) -> str:
+    """The directory that a context is: a checkout as it is, an archive unpacked; "" for any other file."""
+    top = paths.open_in_root(source.root, source.path)
+    try:
+        if stat.S_ISDIR(os.fstat(top).st_mode):
+            return os.readlink(f"/proc/self/fd/{top}")
+    finally:
+        os.close(top)
+    return _unpack(site, source) if _is_archive(source) else ""
 
 
 def _is_archive(source: Source) -> bool:
     """A file that is a tar archive, compressed or not, by its content."""
-    head = next(_chunks(source), b"")
+    head = next(chunks(source), b"")
     if codecs.compression(head):
         try:
-            head = next(iter(codecs.decoder(codecs.compression(head))(_chunks(source))), b"")
+            head = next(iter(codecs.decoder(codecs.compression(head))(chunks(source))), b"")
         except (Invalid, OSError):
             return False
     return head[257:262] == b"ustar" or (len(head) >= 512 and _is_old_header(head[:512]))
@@ -159,7 +176,7 @@ def _is_old_header(header: bytes) -> bool:
     return int(text, 8) == sum(header[:148]) + 8 * 32 + sum(header[156:])
 
 
-def _chunks(source: Source) -> Iterator[bytes]:
+def chunks(source: Source) -> Iterator[bytes]:
     """The content of a source that is a regular file; nothing of another one."""
     top = paths.open_in_root(source.root, source.path)
     try:
@@ -175,15 +192,15 @@ def _chunks(source: Source) -> Iterator[bytes]:
         os.close(file)
 
 
-def _unpack(site: Site, source: Source) -> Source:
+def _unpack(site: Site, source: Source) -> str:
     directory = f"{site.step_directory()}/tree"
     os.mkdir(directory, 0o755)
     room = os.statvfs(directory)
     running = extraction.start(directory, algorithm="sha256", room=room.f_bavail * room.f_frsize * 95 // 100)
     try:
-        for chunk in _chunks(source):
+        for chunk in chunks(source):
             running.feed(chunk)
         running.finish()
     finally:
         running.abort()
-    return Source(build_content.open_root(directory), "", _none, owned=True)
+    return directory

@@ -39,9 +39,11 @@ def _target(draft: drafts.Draft, wanted: RunMount) -> str:
 
 def _bind(site: Site, draft: drafts.Draft, wanted: RunMount, given: Given) -> Mount:
     top = site.source(given.layers_of(wanted.origin)) if wanted.origin else given.context
-    source = f"{top}/{wanted.source.lstrip('/')}".rstrip("/") or "/"
-    mode = "ro" if wanted.readonly else "rw"
-    return Mount(_target(draft, wanted), "bind", source, ("rbind", "rprivate", mode), beneath=top)
+    options = ("rbind", "rprivate", "ro" if wanted.readonly else "rw")
+    inner = os.path.normpath(f"/{wanted.source}").strip("/")
+    if not inner:
+        return Mount(_target(draft, wanted), "bind", top, options)
+    return Mount(_target(draft, wanted), "bind", f"{top}/{inner}", options, beneath=top)
 
 
 def _tmpfs(site: Site, draft: drafts.Draft, wanted: RunMount, given: Given) -> Mount:

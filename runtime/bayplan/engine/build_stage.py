@@ -9,7 +9,7 @@ from bayplan.build import draft as drafts
 from bayplan.build import expansion, stages
 from bayplan.build import instructions as dockerfile
 from bayplan.build.draft import Draft
-from bayplan.engine import build_add, build_content, build_copy, build_keys, build_run
+from bayplan.engine import build_add, build_content, build_context, build_copy, build_keys, build_run
 from bayplan.engine.build_content import Source
 from bayplan.engine.build_copy import Order
 from bayplan.engine.build_mounts import Given, agent_path
@@ -150,7 +150,7 @@ class Stage:
         local = tuple(each for each in wanted.sources if not (wanted.add and build_add.is_remote(each)))
         remote = tuple(each for each in wanted.sources if each not in local)
         with _opened(top) as root:
-            excludes = build_add.excludes(wanted, nothing if wanted.origin else self.work.excludes)
+            excludes = build_add.excludes(wanted, build_context.nothing if wanted.origin else self.work.excludes)
             unpack = wanted.add and wanted.unpack is not False
             found = [
                 Source(root, path, excludes, owned=bool(wanted.origin), unpack=unpack)
@@ -208,11 +208,6 @@ class _opened:
 
     def __exit__(self, *error: object) -> None:
         os.close(self._fd)
-
-
-def nothing(path: str) -> bool:
-    """Excludes no path."""
-    return False
 
 
 def described(instruction: Instruction) -> str:

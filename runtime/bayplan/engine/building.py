@@ -6,38 +6,32 @@ import os
 from functools import partial
 
 from bayplan.build import draft as drafts
-from bayplan.build import ignore, stages, syntax
+from bayplan.build import stages, syntax
 from bayplan.build.draft import Draft
 from bayplan.build.stages import IMAGE, SCRATCH, Plan, Source, Stage
-from bayplan.engine import build_site, build_stage, cgroup, clock, images, pull, sealing
+from bayplan.engine import build_context, build_site, build_stage, cgroup, clock, images, sealing
+from bayplan.engine.build_context import Context
 from bayplan.engine.build_mounts import Given
 from bayplan.engine.build_report import Report
 from bayplan.engine.state import State, open_state
-from bayplan.errors import Invalid, NotFound
 from bayplan.model import jsontext
 from bayplan.model.image import machine_platform, parse_platform
 from bayplan.model.reference import parse_reference
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.store import staging, workers
+from bayplan.store import locks, staging, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from bayplan.store.records import ImageRow
 
-_IGNORE = ".dockerignore"
-_IGNORE_LIMIT = 1 << 20
-
-
 class Request(NamedTuple):
-    """What to build. `context` is a directory; `name` is what messages call the Dockerfile, and `path` where it lies, "" for standard
-    input. `epoch` is SOURCE_DATE_EPOCH. Of `secrets` and `agents` see build_mounts.Given."""
+    """What to build. Of `context` and `dockerfile` see build_context.open_context, of `secrets` and `agents` build_mounts.Given. `epoch` is
+    SOURCE_DATE_EPOCH."""
 
     context: str
-    dockerfile: bytes
-    name: str = "Dockerfile"
-    path: str = ""
+    dockerfile: str = ""
     tags: tuple[str, ...] = ()
     target: str = ""
     build_args: Mapping[str, str] = {}
@@ -64,15 +58,21 @@ def build(state: State, request: Request) -> ImageRow:
     build_site.verify_driver(state)
     names = tuple(parse_reference(tag).canonical for tag in request.tags)
     platform = str(parse_platform(request.platform) if request.platform else machine_platform(os.uname().machine))
-    file = syntax.parse(request.dockerfile, request.name)
-    planned = stages.plan(file, target=request.target, build_args=request.build_args, platform=platform)
-    with pull.using(state.root), staging.claimed(state.root, f"build-{os.urandom(6).hex()}") as directory:
-        job = _Job(state, request, directory, platform)
+    with locks.content(state.root.path, exclusive=False), staging.claimed(state.root, f"build-{os.urandom(6).hex()}") as directory:
+        context = build_context.open_context(_fetching(state, directory), request.context, request.dockerfile)
+        file = syntax.parse(context.dockerfile, context.name)
+        planned = stages.plan(file, target=request.target, build_args=request.build_args, platform=platform)
+        job = _Job(state, request, directory, platform, context)
         planned = job.bring_images(planned)
         built = job.run(planned)
         draft = _labelled(built.draft, request.labels)
         created = str(draft.history[-1].get("created") or "") if draft.history else clock.now()
         return sealing.make(state, drafts.document(draft, created=created), diff_ids=draft.layers, names=names)
+
+
+def _fetching(state: State, directory: str) -> build_site.Site:
+    os.mkdir(f"{directory}/context", 0o700)
+    return build_site.Site(state, f"{directory}/context", "", epoch=None)
 
 
 def _labelled(draft: Draft, labels: Mapping[str, str]) -> Draft:
@@ -82,10 +82,9 @@ def _labelled(draft: Draft, labels: Mapping[str, str]) -> Draft:
 class _Job:
     """One build; `directory` is its own in the staging area."""
 
-    def __init__(self, state: State, request: Request, directory: str, platform: str) -> None:
-        self._state, self._request, self._directory, self._platform = state, request, directory, platform
+    def __init__(self, state: State, request: Request, directory: str, platform: str, context: Context) -> None:
+        self._state, self._request, self._directory, self._platform, self._context = state, request, directory, platform, context
         self._documents: dict[tuple[str, str], dict[str, Any]] = {}
-        self._excludes = _excludes(request)
 
     def bring_images(self, plan: Plan) -> Plan:
         """Pull what the stages begin with and copy from; what their images keep as ONBUILD may ask for more."""
@@ -135,9 +134,9 @@ class _Job:
         os.mkdir(directory, 0o700)
         site = build_site.Site(state, directory, self._site_id(stage), epoch=self._request.epoch)
         site.enter()
-        given = Given(self._request.secrets, self._request.agents, self._request.context, partial(self._layers_of, stage))
+        given = Given(self._request.secrets, self._request.agents, self._context.directory, partial(self._layers_of, stage))
         name = stage.name or ("" if len(plan.stages) == 1 else f"stage-{stage.number}")
-        work = build_stage.Work(name, plan, stage.instructions, given, self._excludes, self._request.cached)
+        work = build_stage.Work(name, plan, stage.instructions, given, self._context.excludes, self._request.cached)
         begin = self._begin(stage)
         report = Report(shows=not self._request.quiet)
         running = build_stage.Stage(site, work, begin.draft, report, arguments=begin.arguments)
@@ -173,19 +172,3 @@ class _Job:
         if source.kind == SCRATCH:
             return ()
         return self._built(source.number).draft.layers
-
-
-def _excludes(request: Request) -> Callable[[str], bool]:
-    """.dockerignore, or the Dockerfile's own (`NAME.dockerignore` beside it)."""
-    for path in ((f"{request.path}.dockerignore",) if request.path else ()) + (f"{request.context}/{_IGNORE}",):
-        try:
-            with open(path, "rb") as file:
-                data = file.read(_IGNORE_LIMIT + 1)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise NotFound(f"reading {path}: {error.strerror}") from error
-        if len(data) > _IGNORE_LIMIT:
-            raise Invalid(f"reading {path}: it is larger than {_IGNORE_LIMIT} bytes")
-        return ignore.parse(data).excludes
-    return build_stage.nothing
