@@ -54,7 +54,8 @@ def expand_known(instruction: Instruction, variables: Mapping[str, str], *, esca
         return found.text
 
     def document(text: str) -> str:
-        found = lexer.process(text, variables, lexer.Rules(escape, quotes=False))
+        """A here-document's escape character is \\, whatever the file's is."""
+        found = lexer.process(text, variables, lexer.Rules(quotes=False))
         unset.update(found.unset)
         return found.text
 

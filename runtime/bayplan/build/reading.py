@@ -8,7 +8,7 @@ text is, and how many arguments are wrong, is decided as BuildKit's frontend doe
 
 from __future__ import annotations
 
-from bayplan.build import run_mounts, syntax, words
+from bayplan.build import lexer, run_mounts, syntax, words
 from bayplan.build.flags import BOOLEAN, MANY, TEXT, Flags, parse_flags
 from bayplan.build.instructions import (
     Arg,
@@ -157,24 +157,31 @@ def _with_here_documents(command: Command, here: tuple[Here, ...]) -> tuple[Comm
     if words.marker(text) is None:
         return command._replace(words=("\n".join([text, *(one.content + one.name for one in here)]),)), ()
     content = words.stripped(first.content) if first.strips else first.content
-    if not first.content.startswith("#!"):
+    if not content.startswith("#!"):
         return command._replace(words=(content,)), ()
     return command._replace(words=(f"/dev/pipes/{first.name}",)), (Inline(first.name, content, expands=False, descriptor=first.descriptor),)
 
 
 def _copy(statement: Statement, found: Flags, escape: str) -> Copy:
     listed = words.json_list(statement.rest)
-    given = list(listed) if listed is not None else words.quoted(statement.rest, escape) if statement.here else words.blank(statement.rest)
+    given = (
+        list(listed)
+        if listed is not None
+        else words.joined(words.quoted(statement.rest, escape))
+        if statement.here
+        else words.blank(statement.rest)
+    )
     if len(given) < 2:
         raise Invalid(f"at least two arguments are needed, sources and destination, and there {'is one' if given else 'are none'}")
     marked = [listed is None and words.marker(word) is not None for word in given]
     if marked[-1]:
         raise Invalid("a here-document is a source, not a destination")
-    if "$" in found.text("from")[:-1]:
+    origin = found.text("from")
+    if lexer.process(origin, {}, lexer.Rules(escape)).text != origin:
         raise Invalid("--from takes no variables: name a stage, FROM the variable, and copy from that stage")
     return Copy(
         statement.place, tuple(word for word, here in zip(given[:-1], marked) if not here), given[-1], tuple(map(_inline, statement.here)),
-        statement.name == "ADD", found.text("from"), found.text("chown"), found.text("chmod"), found.true("link"), found.true("parents"),
+        statement.name == "ADD", origin, found.text("chown"), found.text("chmod"), found.true("link"), found.true("parents"),
         found.all("exclude"), found.text("checksum"), found.true("keep-git-dir"), found.true("unpack") if found.all("unpack") else None,
     )  # fmt: skip
 

@@ -14,11 +14,13 @@ from bayplan.model import jsontext
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 BLANK = "\t\v\f\r "  # what separates words where no quotes count
 _BLANKS = re.compile(f"[{BLANK}]+")
-_HERE = re.compile(r"(?a)(\d{0,9})<<(-?)([^<]+)")
+_HERE = re.compile(r"(?a)(\d{0,9})<<(-?)\s*([^<\s][^<]*)")
+_OPEN = re.compile(r"(?a)\d{0,9}<<-?")
 
 
 class Marker(NamedTuple):
@@ -105,12 +107,19 @@ def json_list(text: str) -> tuple[str, ...] | None:
     if not text.startswith("["):
         return None
     try:
-        value: Any = jsontext.loads(text)
+        value: Any = jsontext.loads(text, constant=_no_constant)
     except (ValueError, RecursionError):
         return None
     if not all(isinstance(word, str) for word in value):
         raise Invalid("a JSON list holds strings only")
-    return tuple(value)
+    if any("\0" in word for word in value):
+        raise Invalid("a null character cannot be passed to the kernel")
+    return tuple(word.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for word in value)
+
+
+def _no_constant(name: str) -> float:
+    """NaN and the like, which JSON has not."""
+    raise ValueError(name)
 
 
 def marker(word: str) -> Marker | None:
@@ -118,13 +127,14 @@ def marker(word: str) -> Marker | None:
     match = _HERE.fullmatch(word)
     if not match:
         return None
-    rest = match[3]
-    plain = lexer.process(rest, {}, lexer.Rules(keep_unset=True))
-    if len(plain.words) != 1:
+    try:
+        plain = lexer.process(match[3], {}, lexer.Rules(keep_unset=True)).words
+        raw = lexer.process(match[3], {}, lexer.Rules(raw_quotes=True, keep_unset=True)).text
+    except Invalid:
         return None
-    raw = lexer.process(rest, {}, lexer.Rules(raw_quotes=True, keep_unset=True))
-    name = plain.words[0]
-    return Marker(name, _quotes(name) == _quotes(raw.text), bool(match[2]), int(match[1] or 0))
+    if len(plain) != 1:
+        return None
+    return Marker(plain[0], _quotes(plain[0]) == _quotes(raw), bool(match[2]), int(match[1] or 0))
 
 
 def _quotes(text: str) -> int:
@@ -139,7 +149,18 @@ def markers(text: str) -> list[Marker]:
         found = lexer.process(text, {}, lexer.Rules(raw_quotes=True, raw_escapes=True, keep_unset=True)).words
     except Invalid:
         return []
-    return [here for here in map(marker, found) if here]
+    return [here for here in map(marker, joined(found)) if here]
+
+
+def joined(found: Iterable[str]) -> list[str]:
+    """The words, with `<<` and a name after a space as one."""
+    together: list[str] = []
+    for word in found:
+        if together and _OPEN.fullmatch(together[-1]):
+            together[-1] += word
+        else:
+            together.append(word)
+    return together
 
 
 def stripped(content: str) -> str:
