@@ -28,7 +28,7 @@ from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.store import headers, tar
 from bayplan.store.tar import Entry
 from bayplan.store.unpack import DIRECTORIES_LIMIT, ENTRIES_LIMIT, HOSTS_OWN_XATTRS, REFUSED_XATTRS
-from bayplan.store.walking import walk
+from bayplan.store.walking import is_changed_root, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from bayplan.store.walking import Found
 
 WHITEOUT_PREFIX, OPAQUE_MARKER = b".wh.", b".wh..wh..opq"
-ROOT_MODE = 0o755
 
 _CHUNK = 1 << 20
 _LINKS_LIMIT = 256 << 20  # bytes of memory for files of which further links may come
@@ -73,11 +72,17 @@ def pack(tree: str, write: Callable[[bytes], object], *, epoch: int | None = Non
 
 
 def pack_merged(
-    trees: Sequence[str], write: Callable[[bytes], object], *, epoch: int | None = None, whiteouts: bool = False, opaque: bool = False
+    trees: Sequence[str],
+    write: Callable[[bytes], object],
+    *,
+    epoch: int | None = None,
+    whiteouts: bool = False,
+    opaque: bool = False,
+    plain: bool = False,
 ) -> Packed:
     """As `pack`, of trees that lie over each other, the topmost first. Without `whiteouts` nothing is below the trees: it is a whole
-    root file system then, and a file may be called .wh.SOMETHING."""
-    return write_archive(walk(trees, opaque=opaque), write, epoch=epoch, whiteouts=whiteouts)
+    root file system then, and a file may be called .wh.SOMETHING. In a `plain` tree nothing is a whiteout."""
+    return write_archive(walk(trees, opaque=opaque, plain=plain), write, epoch=epoch, whiteouts=whiteouts)
 
 
 def write_archive(found: Iterable[Found], write: Callable[[bytes], object], *, epoch: int | None = None, whiteouts: bool = True) -> Packed:
@@ -93,6 +98,8 @@ def why_left_out(path: bytes, status: os.stat_result, *, whiteouts: bool = True)
     """Why a layer cannot have this file or directory, "" where it can; it is no whiteout."""
     if stat.S_ISSOCK(status.st_mode):
         return "a socket: it would have no process behind it"
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        return "the device 0:0: a layer would take it for a whiteout"
     if whiteouts and path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
         return "a layer would take its name for a whiteout's"
     return ""
@@ -129,7 +136,7 @@ class _Archive:
         elif reason := why_left_out(found.path, found.status, whiteouts=self._whiteouts):
             self._leave_out(found.path, reason)
             self._without = found.path + b"/"
-        elif found.opened >= 0:
+        elif stat.S_ISDIR(found.status.st_mode):
             self._directory(found)
         else:
             self._file(found)
@@ -159,8 +166,9 @@ class _Archive:
         self._directories += 1
         if self._directories > DIRECTORIES_LIMIT:
             raise Invalid(f"packing a tree: it has over {DIRECTORIES_LIMIT} directories, which nothing here could unpack; remove some")
-        entry = self._entry(found.path or b".", tar.DIRECTORY, found.status, _xattrs(found.opened, self._noter(found)))
-        if found.path or is_changed_root(found.status, entry.xattrs):
+        xattrs = attributes(found.opened, self._noter(found)) if found.xattrs is None else found.xattrs
+        entry = self._entry(found.path or b".", tar.DIRECTORY, found.status, xattrs)
+        if found.path or xattrs or is_changed_root(found.status):
             self._member(entry)
         if found.opaque and self._whiteouts:
             self._marker(found.path, OPAQUE_MARKER)
@@ -203,7 +211,7 @@ class _Archive:
         finally:
             os.close(place)
         try:
-            entry = self._entry(found.path, tar.REGULAR, status, _xattrs(file, self._noter(found)))
+            entry = self._entry(found.path, tar.REGULAR, status, attributes(file, self._noter(found)))
             self._content(entry._replace(size=status.st_size), file)
         finally:
             os.close(file)
@@ -262,11 +270,6 @@ def _link_cost(entry: Entry) -> int:
     return _LINK_COST + len(entry.path) + sum(len(value) + _LINK_COST for _, value in entry.xattrs)
 
 
-def is_changed_root(status: os.stat_result, xattrs: tuple[tuple[str, bytes], ...]) -> bool:
-    """Whether somebody gave the root other attributes than it is made with."""
-    return bool(xattrs) or (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (ROOT_MODE, 0, 0)
-
-
 def _nothing(path: bytes) -> Entry:
     return Entry(path, tar.REGULAR, 0o644, 0, 0, 0, 0, b"", (0, 0), ())
 
@@ -279,8 +282,9 @@ def _open(place: int, path: bytes) -> int:
         raise Conflict(f"packing {shown!r}: a process holds a lease on it; stop the container first") from error
 
 
-def _xattrs(file: int, refused: Callable[[str], None]) -> tuple[tuple[str, bytes], ...]:
-    """The extended attributes of an open file or directory that an image may have."""
+def attributes(file: int, refused: Callable[[str], None]) -> tuple[tuple[str, bytes], ...]:
+    """The extended attributes of an open file or directory that an image may have, sorted; `refused` is told of those that cannot be
+    written."""
     try:
         names = os.listxattr(file)
     except OSError as error:

@@ -27,6 +27,7 @@ _VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 _NAMES_LIMIT = 512 << 20  # bytes of memory for the names of all directories from the root to where the walk is
 _NAME_COST = 120  # of a name in memory, beside its own bytes
 _DESCRIPTORS = 400
+_ROOT_MODE = 0o755
 
 
 class Found(NamedTuple):
@@ -35,7 +36,7 @@ class Found(NamedTuple):
     path is relative to the root, b"" for the root itself; tree is the number of the one that it is from, 0 the topmost. It is `name` in
     the directory `parent`; a directory is open as `opened`. Both descriptors are valid until the walk goes on. A `whiteout` hides what
     trees below all of these may have there; so does an `opaque` directory with what is in theirs. `leaving` is a directory for the
-    second time, after all that is in it, and without its parent.
+    second time, after all that is in it, and without its parent. Who looked at a directory's extended attributes may keep them here.
     """
 
     path: bytes
@@ -47,6 +48,7 @@ class Found(NamedTuple):
     whiteout: bool = False
     opaque: bool = False
     leaving: bool = False
+    xattrs: tuple[tuple[str, bytes], ...] | None = None
 
 
 class _Part(NamedTuple):
@@ -59,23 +61,26 @@ class _Part(NamedTuple):
 
 
 class _Level:
-    """A directory of the merged tree on the way to where the walk is, topmost part first; what is left of its names is last first."""
+    """A directory of the merged tree on the way to where the walk is, topmost part first; what is left of its names is last first.
+
+    `face` is the part whose attributes it has: the topmost, but the topmost that somebody changed for the root, which every tree has.
+    """
 
     def __init__(self, path: bytes, name: bytes, parts: list[_Part], *, opaque: bool) -> None:
         self.path, self.name, self.parts, self.opaque = path, name, parts, opaque
         self.names: list[bytes] = []
         self.holders: dict[bytes, list[int]] = {}
-        self.cost = 0
+        self.cost = self.face = 0
         self.open = True
 
 
-def walk(trees: Sequence[str], *, opaque: bool = False) -> Iterator[Found]:
+def walk(trees: Sequence[str], *, opaque: bool = False, plain: bool = False) -> Iterator[Found]:
     """Everything in the trees, topmost tree first, as they show when they lie over each other: a directory before what is in it, names
-    sorted by their bytes. `opaque`: the lowest one hides whatever would be below it.
+    sorted by their bytes. `opaque`: the lowest one hides whatever would be below it. `plain`: nothing in it is a whiteout or opaque.
 
     The trees' own paths are trusted. Raises Invalid where a path or a directory is over the limits, and OSError.
     """
-    walker = _Walker()
+    walker = _Walker(plain)
     try:
         yield from walker.run(trees, opaque)
     finally:
@@ -83,7 +88,8 @@ def walk(trees: Sequence[str], *, opaque: bool = False) -> Iterator[Found]:
 
 
 class _Walker:
-    def __init__(self) -> None:
+    def __init__(self, plain: bool) -> None:
+        self._plain = plain
         self._roots: list[int] = []
         self._levels: list[_Level] = []
         self._cost = 0
@@ -97,8 +103,10 @@ class _Walker:
     def run(self, trees: Sequence[str], opaque: bool) -> Iterator[Found]:
         for path in trees:
             self._roots.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        parts = [_Part(tree, root, os.fstat(root), _marked(root) == b"x") for tree, root in enumerate(self._roots)]
-        self._enter(_Level(b"", b".", parts, opaque=opaque))
+        parts = [_Part(tree, root, os.fstat(root), self._mark(root) == b"x") for tree, root in enumerate(self._roots)]
+        root = _Level(b"", b".", parts, opaque=opaque)
+        root.face = next((number for number, part in enumerate(parts) if is_changed_root(part.status)), 0)
+        self._enter(root)
         yield self._directory(self._levels[-1])
         while self._levels:
             level = self._levels[-1]
@@ -112,7 +120,7 @@ class _Walker:
                 yield found
 
     def _directory(self, level: _Level) -> Found:
-        top = level.parts[0]
+        top = level.parts[level.face]
         parent = self._levels[-2].parts[0].opened if len(self._levels) > 1 else -1
         return Found(level.path, top.status, top.tree, parent, level.name, top.opened, opaque=level.opaque)
 
@@ -187,8 +195,12 @@ class _Walker:
                 if self._descend(path, name, below, level):
                     return self._directory(self._levels[-1])
                 continue
-            return Found(path, status, part.tree, part.opened, name, whiteout=_is_whiteout(part, name, status))
+            whiteout = not self._plain and _is_whiteout(part, name, status)
+            return Found(path, status, part.tree, part.opened, name, whiteout=whiteout)
         return None
+
+    def _mark(self, directory: int) -> bytes:
+        return b"" if self._plain else _marked(directory)
 
     def _descend(self, path: bytes, name: bytes, holders: list[_Part], level: _Level) -> bool:
         """Enter a directory, merged of those that `holders` have down to what hides the rest; says whether the topmost is there still."""
@@ -202,7 +214,7 @@ class _Walker:
                     if hides or not parts:
                         break
                     continue
-                mark = _marked(opened)
+                mark = self._mark(opened)
                 parts.append(_Part(holder.tree, opened, os.fstat(opened), mark == b"x"))
                 hides = mark == b"y"
                 if hides:
@@ -214,6 +226,11 @@ class _Walker:
         if parts:
             self._enter(_Level(path, name, parts, opaque=hides))
         return bool(parts)
+
+
+def is_changed_root(status: os.stat_result) -> bool:
+    """Whether somebody gave the root of a tree another mode or owner than it is made with."""
+    return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (_ROOT_MODE, 0, 0)
 
 
 def _close(level: _Level) -> None:
