@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from layer_lab import directory, entry, sha256
 from layer_lab import archive as tar_archive
+from layer_lab import directory, entry, sha256
 
 from bayplan.engine import content, images, pull, sealing
 from bayplan.engine.state import State, open_state
