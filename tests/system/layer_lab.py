@@ -16,7 +16,7 @@ from typing import Any
 
 from bayplan.model.digest import Digest
 from bayplan.model.image import OCI_LAYER, Descriptor
-from bayplan.store import layers
+from bayplan.store import drivers_vfs, layers
 from bayplan.store.ingest import ingest
 from bayplan.store.root import StateRoot
 
@@ -119,7 +119,7 @@ def overlay(root: StateRoot, diff_ids: Sequence[Digest]) -> dict[str, list[Any]]
 def copied(root: StateRoot, diff_ids: Sequence[Digest], target: Path) -> dict[str, list[Any]]:
     """The merged tree as the copying driver makes it, in the same form."""
     layers.complete(root, tuple(diff_ids))
-    layers.copy_rootfs(root, tuple(diff_ids), str(target))
+    drivers_vfs.copy_rootfs(root, tuple(diff_ids), str(target))
     found: dict[str, list[Any]] = {}
     for path in sorted(target.rglob("*")):
         status = path.lstat()

@@ -107,6 +107,9 @@ def invoke(verb: Verb, argv: Sequence[str], globals_: dict[str, str]) -> int:
         wanted = f"takes {verb.arguments}" if verb.arguments else "takes no argument"
         raise Invalid(f"`bayplan {verb.name}` {wanted}; see `bayplan {verb.name} --help`")
     root = read.values.get("root", (globals_.get("root") or os.environ.get("BAYPLAN_ROOT") or DEFAULT_ROOT,))[-1]
+    driver = read.values.get("storage-driver", (globals_.get("storage-driver", ""),))[-1]
+    if driver:
+        os.environ["BAYPLAN_STORAGE_DRIVER"] = driver
     debug = "debug" in read.values or "debug" in globals_
     return _handler(verb)(Call(verb, read.values, read.arguments, os.path.abspath(root), debug))
 

@@ -35,7 +35,7 @@ def info(call: Call) -> int:
     """Counts and places; an absent state is an empty one."""
     state = call.state()
     from bayplan.engine import containers
-    from bayplan.store import records
+    from bayplan.store import drivers, records
 
     statuses = [containers.run_of(state, row.id).status for row in records.containers(state.records)]
     document = {
@@ -48,7 +48,7 @@ def info(call: Call) -> int:
         "Volumes": len(records.volumes(state.records)),
         "Root": call.root,
         "ID": state.id,
-        "Driver": _driver(state.root.driver),
+        "Driver": drivers.recorded(state.root) or "not chosen yet",
         "CgroupVersion": "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1",
         "KernelVersion": os.uname().release,
         "OperatingSystem": _operating_system(),
@@ -58,15 +58,6 @@ def info(call: Call) -> int:
         "Version": version_text(),
     }
     return _shown(call, document)
-
-
-def _driver(path: str) -> str:
-    """How root file systems are made here: written when the first one was."""
-    try:
-        with open(path) as file:
-            return file.read(64).strip()
-    except OSError:
-        return "not chosen yet"
 
 
 def _operating_system() -> str:

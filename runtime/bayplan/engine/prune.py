@@ -90,7 +90,7 @@ def _containers(state: State, which: Which) -> tuple[tuple[str, ...], int]:
     for record in container_engine.all_records(state):
         idle = container_engine.run_of(state, record.id).status in ("created", "exited", "dead")
         if idle and which.takes(record.spec.labels, record.created):
-            written = usage.of_container(state, record.id).bytes
+            written = usage.of_container(state, record).bytes
             try:
                 stop.remove(state, record)
             except Conflict:

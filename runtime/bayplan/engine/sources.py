@@ -16,7 +16,7 @@ from bayplan.model.image import ImageConfig
 from bayplan.model.runtime import Device, IdMapping
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan.bundle import Source, Surroundings
-from bayplan.store import layers, records
+from bayplan.store import drivers, records
 
 if TYPE_CHECKING:
     from bayplan.model.cdi import Edits
@@ -119,16 +119,10 @@ def _all_devices() -> tuple[Device, ...]:
 
 
 def rootfs(state: State, record: Record, config: ImageConfig) -> Overlay | Plain:
-    """The container's root file system: overlay of the image's layers, or a copy where the state's file system takes none."""
-    directory = state.root.container(record.id)
+    """The container's root file system, as the state's storage driver makes it."""
     diff_ids = tuple(parse_digest(str(each)) for each in config.diff_ids)
-    if layers.driver(state.root) == "copy":
-        target = f"{directory}/rootfs"
-        if not os.path.isdir(target):
-            layers.copy_rootfs(state.root, diff_ids, target)
-        return Plain(target, record.spec.profile == "strict", idmapped=record.spec.userns == "private")
-    for name in ("upper", "work"):
-        os.makedirs(f"{directory}/{name}", exist_ok=True)
-        os.chmod(f"{directory}/{name}", 0o755)  # the container's root directory has upper's mode, and the caller's umask may be 077
-    lower = layers.lowerdirs(state.root, diff_ids)
-    return Overlay(state.root.path, lower, f"{directory}/upper", f"{directory}/work", record.spec.profile == "strict")
+    made = drivers.prepare(state.root, state.root.container(record.id), diff_ids)
+    strict = record.spec.profile == "strict"
+    if isinstance(made, drivers.Tree):
+        return Plain(made.path, strict, idmapped=record.spec.userns == "private")
+    return Overlay(state.root.path, made.lower, made.upper, made.work, strict)

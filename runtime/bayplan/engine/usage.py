@@ -12,7 +12,7 @@ from bayplan.engine.volumes import VolumeView
 from bayplan.errors import NotFound
 from bayplan.model.digest import parse_digest
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.store import blobs, cache, layers, measure, records
+from bayplan.store import blobs, cache, drivers, layers, measure, records
 from bayplan.store.cache import Step
 from bayplan.store.measure import Size
 
@@ -101,9 +101,11 @@ def total(sizes: Iterable[Size]) -> Size:
     return Size(sum(size.bytes for size in every), all(size.whole for size in every))
 
 
-def of_container(state: State, container_id: str, *, deadline: float = float("inf")) -> Size:
-    """What the container has written on top of its image, its logs included."""
-    return measure.tree(state.root.container(container_id), deadline=deadline)
+def of_container(state: State, record: Record, *, deadline: float = float("inf")) -> Size:
+    """What the container takes for itself: what it has written on top of its image (with a full copy: all), its logs included."""
+    row = records.image_by_id(state.records, record.image_id)
+    diff_ids = tuple(parse_digest(layer) for layer in row.layers)
+    return drivers.size(state.root, state.root.container(record.id), diff_ids, deadline=deadline)
 
 
 def of_volume(state: State, name: str, *, deadline: float = float("inf")) -> Size:
@@ -176,7 +178,7 @@ def _steps(state: State, needs: dict[str, Need], lengths: dict[tuple[str, Digest
 
 def _container(state: State, record: Record, deadline: float) -> ContainerUsage:
     active = containers.run_of(state, record.id).status in containers.RUNNING
-    return ContainerUsage(record, of_container(state, record.id, deadline=deadline), active)
+    return ContainerUsage(record, of_container(state, record, deadline=deadline), active)
 
 
 def _volumes(state: State, deadline: float) -> tuple[VolumeUsage, ...]:

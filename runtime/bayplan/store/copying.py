@@ -1,37 +1,17 @@
-"""Root file systems without overlayfs: layers copied onto each other (the state itself may lie on an overlay)."""
+"""Root file systems without overlayfs: layers copied onto each other. Files share their blocks where the file system can do that."""
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import os
 import stat
 
-from bayplan.errors import Kernel
-from bayplan.store import native
-from bayplan.store.root import StateRoot
-from bayplan.store.staging import claimed
 from bayplan.store.trees import remove_tree
 
 _OPAQUE = "trusted.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPTIONS = "lowerdir=lower,upperdir=upper,workdir=work"
-_NOT_HERE = (errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.ELOOP)
+_FICLONE = 0x40049409
 _CHUNK = 16 << 20
-
-
-def detect_driver(root: StateRoot) -> str:
-    """Try to mount an overlay of directories of the state, and keep what came of it."""
-    with claimed(root, "driver") as directory:
-        for name in ("lower", "upper", "work", "merged"):
-            os.mkdir(f"{directory}/{name}")
-        error = native.try_overlay(directory, _OPTIONS)
-        if error not in (0, *_NOT_HERE):
-            raise Kernel("trying whether the state's file system takes an overlay", OSError(error, os.strerror(error)))
-        found = "copy" if error else "overlay"
-        with open(f"{directory}/driver", "w", encoding="utf-8") as file:
-            file.write(f"{found}\n")
-        os.rename(f"{directory}/driver", root.driver)
-    return found
 
 
 def merge(layer: str, target: str, *, scratch: str) -> None:
@@ -129,8 +109,9 @@ class _Copier:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._layer)
         target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._target)
         try:
-            while os.sendfile(target, source, None, _CHUNK):
-                continue
+            if not _share_blocks(source, target):
+                while os.sendfile(target, source, None, _CHUNK):
+                    continue
         finally:
             os.close(source)
             os.close(target)
@@ -155,6 +136,15 @@ class _Copier:
         finally:
             os.close(source)
             os.close(target)
+
+
+def _share_blocks(source: int, target: int) -> bool:
+    """ioctl_ficlone(2): btrfs and some xfs can."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False
+    return True
 
 
 def _is_opaque(parent: int, name: str) -> bool:

@@ -23,8 +23,10 @@ class Size(NamedTuple):
     whole: bool = True
 
 
-def tree(path: str, *, deadline: float = float("inf")) -> Size:
+def tree(path: str, *, deadline: float = float("inf"), changed_since: int = -1) -> Size:
     """The room on the disk of everything below `path`, files with several names once; nothing there is nothing.
+
+    With `changed_since` only what has changed after that time counts (ctime, in nanoseconds).
 
     Looks until `deadline` (of time.monotonic). No link is followed and no other file system entered; a container may change
     everything meanwhile.
@@ -33,12 +35,12 @@ def tree(path: str, *, deadline: float = float("inf")) -> Size:
         top = os.open(path, _DIRECTORY)
     except OSError:
         return Size()
-    return _Walk(deadline).run(top)
+    return _Walk(deadline, changed_since).run(top)
 
 
 class _Walk:
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self, deadline: float, changed_since: int) -> None:
+        self._deadline, self._since = deadline, changed_since
         self._bytes, self._whole = 0, True
         self._seen: set[int] = set()
         self._device = 0
@@ -90,6 +92,8 @@ class _Walk:
         return subdirectories
 
     def _count(self, status: os.stat_result) -> None:
+        if status.st_ctime_ns <= self._since:
+            return
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             if status.st_ino in self._seen:
                 return

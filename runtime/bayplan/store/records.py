@@ -241,6 +241,11 @@ def image_named(db: sqlite3.Connection, name: str) -> ImageRow | None:
     return _image(row) if row else None
 
 
+def image_by_id(db: sqlite3.Connection, image_id: str) -> ImageRow:
+    """An image that a container is made from, and that therefore is there."""
+    return _image(db.execute("SELECT * FROM image WHERE id = ?", (image_id,)).fetchone())
+
+
 def images(db: sqlite3.Connection) -> tuple[ImageRow, ...]:
     return tuple(_image(row) for row in db.execute("SELECT * FROM image ORDER BY created DESC, id"))
 

@@ -46,7 +46,7 @@ class StateRoot(NamedTuple):
 
     @property
     def driver(self) -> str:
-        """The file that says how root file systems are made here: `overlay` or `copy`."""
+        """The file that says how root file systems are made here (store/drivers.py)."""
         return f"{self.path}/driver"
 
     @property
@@ -60,6 +60,10 @@ class StateRoot(NamedTuple):
     @property
     def chains(self) -> str:
         return f"{self.path}/chains"
+
+    @property
+    def subvolumes(self) -> str:
+        return f"{self.path}/btrfs"
 
     @property
     def containers(self) -> str:
@@ -94,6 +98,10 @@ class StateRoot(NamedTuple):
     def chain(self, chain_id: Digest) -> str:
         """Attributes of directories that a layer only implies, as its parents give them (store/layers.py)."""
         return f"{self.path}/chains/{chain_id.hex}"
+
+    def subvolume(self, chain_id: Digest) -> str:
+        """A stack of layers as one tree (store/drivers_btrfs.py)."""
+        return f"{self.path}/btrfs/{chain_id.hex}"
 
     def container(self, container_id: str) -> str:
         return f"{self.path}/containers/{_component(container_id)}"

@@ -26,8 +26,9 @@ class Swept(NamedTuple):
 
 
 def chains(root: StateRoot) -> tuple[Digest, ...]:
-    """Every chain that something was made for."""
-    return tuple(parse_digest(f"sha256:{name}") for name in sorted(_names(root.chains)))
+    """Every chain that something was made for, here or by the storage driver."""
+    names = {*_names(root.chains), *_names(root.subvolumes)}
+    return tuple(parse_digest(f"sha256:{name}") for name in sorted(names))
 
 
 def blobs_used(root: StateRoot) -> tuple[tuple[Digest, float], ...]:
@@ -56,6 +57,7 @@ def content(root: StateRoot, *, unused_layers: Iterable[Digest], unused_chains: 
         things += 1
     for chain in unused_chains:
         layers.remove_chain(root, chain)
+        remove_tree(root.subvolume(chain), scratch=root.staging)
         things += 1
     layers.remove_dangling_links(root)
     for blob in unused_blobs:
