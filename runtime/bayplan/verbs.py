@@ -25,6 +25,7 @@ FORCE = flag("force -f", "do not ask")
 TIME = number("time -t", "seconds from the stop signal to KILL")
 TIMEOUT = number("timeout", "the same as --time")
 LABELS = many("label", "KEY=VALUE", "a label")
+CHANGE = many("change -c", "INSTRUCTION", "CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR, its value")
 LISTING = (FILTER, FORMAT, FULL, QUIET)
 STREAMS = (
     flag("no-stdin", "do not attach standard input"),
@@ -281,6 +282,43 @@ IMAGES = (
         "remove images",
         (flag("force -f", "also where containers that do not run use it"),),
         ("image rm", "image remove"),
+    ),
+    Verb(
+        "commit",
+        "change:commit",
+        "CONTAINER [NAME]",
+        "make an image of what a container has changed",
+        (
+            text("author -a", "NAME", "the image's author"),
+            CHANGE,
+            text("message -m", "TEXT", "a comment, for the image's history"),
+            flag("pause -p", "hold the container meanwhile (the default)"),
+        ),
+        ("container commit",),
+    ),
+    Verb("diff", "change:diff", "CONTAINER", "show what a container has added, changed and deleted", (), ("container diff",)),
+    Verb(
+        "export",
+        "change:export",
+        "CONTAINER",
+        "write a container's root file system to an archive",
+        (text("output -o", "FILE", "archive (standard output)"),),
+        ("container export",),
+    ),
+    Verb(
+        "history",
+        "change:history",
+        "IMAGE",
+        "show how an image came to be",
+        (flag("human -H", "sizes and times as people read them (the default)"), FORMAT, FULL, QUIET),
+        ("image history",),
+    ),
+    Verb(
+        "image flatten",
+        "change:flatten",
+        "IMAGE [NAME]",
+        "merge an image's layers into one that shows the same files",
+        (number("keep", "so many of the lowest layers stay as they are (0)"),),
     ),
     Verb("tag", "images:tag", "IMAGE NAME", "give an image another name", (), ("image tag",)),
     Verb(

@@ -109,8 +109,7 @@ def _expanded(upper: Path, below: list[str], want: dict[bytes, Any]) -> set[str]
     found = set(shown(of_upper(str(upper), below)))
     for each in of_upper(str(upper), below):
         if each.found.opaque:
-            held = {path.rpartition(b"/")[2] for path in want if path.rpartition(b"/")[0] == each.found.path}
-            found |= {f"D /{os.fsdecode(path)}" for path in hidden(below, each.found.path, held)}
+            found |= {f"D /{os.fsdecode(path)}" for path in hidden(below, each.found.path) if path not in want}
             found |= {line.replace("A ", "C ") for line in found}
     return found
 

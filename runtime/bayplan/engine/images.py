@@ -15,7 +15,7 @@ from bayplan.store import records
 from bayplan.store.records import ImageRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 PULL_POLICIES = ("missing", "always", "never")
@@ -55,9 +55,7 @@ def ensure(
     return fetch(state, reference, platform=platform, auth=auth, quiet=quiet)
 
 
-def fetch(
-    state: State, reference: str, *, platform: str = "", auth: Mapping[str, str] | None = None, quiet: bool = False
-) -> ImageRow:
+def fetch(state: State, reference: str, *, platform: str = "", auth: Mapping[str, str] | None = None, quiet: bool = False) -> ImageRow:
     """Pull `reference` from its registry and record it under that name."""
     from bayplan.engine import progress, pull
 
@@ -287,13 +285,18 @@ def save(state: State, names: tuple[str, ...], path: str, format: str = "docker-
     from bayplan.engine import archives
 
     wanted = tuple(_saved(state, name) for name in names)
+    write_to(path, lambda write: archives.save(wanted, write, root=state.root, format=format))
+
+
+def write_to(path: str, produce: Callable[[Callable[[bytes], object]], object]) -> None:
+    """Give `produce` something to write to: the file `path`, "-" is standard output. A failure leaves no file."""
     if path == "-":
-        archives.save(wanted, lambda data: _write_all(1, data), root=state.root, format=format)
+        produce(lambda data: _write_all(1, data))
         return
     part = f"{path}.{os.urandom(4).hex()}.part"  # not to be foreseen, and made anew: no link waits there
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        archives.save(wanted, lambda data: _write_all(fd, data), root=state.root, format=format)
+        produce(lambda data: _write_all(fd, data))
         os.rename(part, path)
     except BaseException:
         os.unlink(part)

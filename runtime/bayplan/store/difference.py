@@ -86,11 +86,11 @@ def of_tree(tree: str, base: Sequence[str], *, stubs: AbstractSet[bytes] = NOTHI
             yield from _compared(now, before, waiting)
 
 
-def hidden(base: Sequence[str], directory: bytes, shown: AbstractSet[bytes]) -> list[bytes]:
-    """The paths of what the trees have in a directory, but for the names in `shown`: what an opaque directory hides."""
+def hidden(base: Sequence[str], directory: bytes) -> list[bytes]:
+    """The paths of what the trees have in a directory: what an opaque one hides, unless it has it again."""
     below = _Base(base)
     try:
-        return [directory + b"/" + name for name in sorted(below.names(directory) - shown)]
+        return [directory + b"/" + name for name in sorted(below.names(directory))]
     finally:
         below.close()
 
