@@ -26,6 +26,9 @@ TIME = number("time -t", "seconds from the stop signal to KILL")
 TIMEOUT = number("timeout", "the same as --time")
 LABELS = many("label", "KEY=VALUE", "a label")
 CHANGE = many("change -c", "INSTRUCTION", "CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR, its value")
+OUTPUT = text("output -o", "FILE", "archive (standard output)")
+HUMAN = flag("human -H", "sizes and times as people read them (the default)")
+KEEP = number("keep", "so many of the lowest layers stay as they are (0)")
 LISTING = (FILTER, FORMAT, FULL, QUIET)
 STREAMS = (
     flag("no-stdin", "do not attach standard input"),
@@ -297,29 +300,9 @@ IMAGES = (
         ("container commit",),
     ),
     Verb("diff", "change:diff", "CONTAINER", "show what a container has added, changed and deleted", (), ("container diff",)),
-    Verb(
-        "export",
-        "change:export",
-        "CONTAINER",
-        "write a container's root file system to an archive",
-        (text("output -o", "FILE", "archive (standard output)"),),
-        ("container export",),
-    ),
-    Verb(
-        "history",
-        "change:history",
-        "IMAGE",
-        "show how an image came to be",
-        (flag("human -H", "sizes and times as people read them (the default)"), FORMAT, FULL, QUIET),
-        ("image history",),
-    ),
-    Verb(
-        "image flatten",
-        "change:flatten",
-        "IMAGE [NAME]",
-        "merge an image's layers into one that shows the same files",
-        (number("keep", "so many of the lowest layers stay as they are (0)"),),
-    ),
+    Verb("export", "change:export", "CONTAINER", "write a container's files to an archive", (OUTPUT,), ("container export",)),
+    Verb("history", "change:history", "IMAGE", "show how an image came to be", (HUMAN, FORMAT, FULL, QUIET), ("image history",)),
+    Verb("image flatten", "change:flatten", "IMAGE [NAME]", "merge layers into one that shows the same files", (KEEP,)),
     Verb("tag", "images:tag", "IMAGE NAME", "give an image another name", (), ("image tag",)),
     Verb(
         "load",
@@ -342,7 +325,7 @@ IMAGES = (
         "images:save",
         "IMAGE...",
         "write images to an archive",
-        (text("output -o", "FILE", "archive (standard output)"), text("format", "NAME", "docker-archive, oci-archive")),
+        (OUTPUT, text("format", "NAME", "docker-archive, oci-archive")),
         ("image save",),
     ),
     Verb(
