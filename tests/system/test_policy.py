@@ -364,3 +364,54 @@ def test_a_push_is_refused_under_its_own_name_and_under_that_of_the_place_that_i
     for name in ("me/app", "DOCKER.IO:443/me/app", "inside.example/out/app"):
         with pytest.raises(Refused, match=r"denies pushes to docker\.io"):
             verify_push(parse_reference(name), settings)
+
+
+# Whoever pushes and copies
+
+
+def bayplan(tmp_path: Path, rules: Any, *words: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "policy.json").write_text(json.dumps({"rules": rules}))
+    environment = {**os.environ, "HOME": str(tmp_path), "BAYPLAN_POLICY": str(tmp_path / "policy.json")}
+    command = [sys.executable, "-I", "-S", f"{RUNTIME}/bayplan/__main__.py", "--root", str(tmp_path / "state"), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_a_push_that_is_denied_opens_no_connection(lab: Lab, tmp_path: Path) -> None:
+    lab.push("pushed")
+    name = f"{lab.front.name}/pushed:2"
+    assert bayplan(tmp_path, {}, "pull", f"{lab.front.name}/pushed:1").returncode == 0
+    assert bayplan(tmp_path, {}, "tag", f"{lab.front.name}/pushed:1", name).returncode == 0
+    lab.front.asked.clear()
+    done = bayplan(tmp_path, {"*": {"push": "deny"}}, "push", name)
+    assert done.returncode == 1 and "denies pushes to *" in done.stderr, done
+    done = bayplan(tmp_path, {"*": {"push": "deny"}}, "copy", f"store:{lab.front.name}/pushed:1", f"docker://{name}")
+    assert done.returncode == 1 and "denies pushes to *" in done.stderr and not lab.front.asked, done
+    assert bayplan(tmp_path, {"*": {"push": "deny"}, f"{lab.front.name}/*": {"push": "allow"}}, "push", name).returncode == 0
+
+
+def test_a_copy_takes_only_what_the_policy_wants(lab: Lab, tmp_path: Path) -> None:
+    image = lab.push("copied")
+    rules = {"*": {"signed_by": {"keys": [str(lab.key.public)]}}}
+    words = ("copy", f"docker://{lab.front.name}/copied:1", f"oci:{tmp_path}/layout:1")
+    done = bayplan(tmp_path, rules, *words)
+    assert done.returncode == 1 and "there is no signature beside it" in done.stderr and not (tmp_path / "layout").exists(), done
+    sign(lab.server, "copied", image.manifest, lab.key)
+    assert bayplan(tmp_path, rules, *words).returncode == 0
+    lab.front.asked.clear()
+    done = bayplan(tmp_path, {"*": {"pull": "deny"}}, *words)
+    assert done.returncode == 1 and "denies pulls of *" in done.stderr and not lab.front.asked, done
+
+
+# Looking at it
+
+
+def test_a_policy_is_checked_with_its_keys_and_shown_for_an_image(lab: Lab, tmp_path: Path) -> None:
+    rules: Any = {"*": {"push": "deny"}, "reg.example/*": by(lab.key)[""], "docker.io/nginx": {"pinned": True}}
+    done = bayplan(tmp_path, rules, "policy", "check")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/policy.json: 3 rules\n"), done
+    done = bayplan(tmp_path, rules, "policy", "show", "reg.example/x")
+    assert f"pull: allowed, signed by {lab.key.public}" in done.stdout and "push: refused" in done.stdout, done
+    assert "only by digest" in bayplan(tmp_path, rules, "policy", "show", "nginx").stdout
+    (tmp_path / "new.json").write_text(json.dumps({"rules": {"*": {"signed_by": {"keys": [str(lab.key.private)]}}}}))
+    done = bayplan(tmp_path, rules, "policy", "check", str(tmp_path / "new.json"))
+    assert done.returncode == 1 and "PUBLIC KEY" in done.stderr and "PRIVATE" not in done.stderr, done

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from bayplan.engine import policy
 from bayplan.errors import Denied, Invalid
 from bayplan.model.digest import Digest
 from bayplan.model.image import Descriptor
@@ -15,17 +18,17 @@ if TYPE_CHECKING:
 
     from bayplan.engine.transfer import Document, Read
     from bayplan.registry.http import Settings
+    from bayplan.registry.protocol import Found
     from bayplan.registry.protocol_push import Content, Outcome
 
 
 class RegistrySource:
-    """An image at a registry, or at the first of its mirrors that has it."""
+    """An image at a registry, or at the first of its mirrors that has it, and that the host's policy wants. Raises Refused."""
 
     def __init__(self, reference: Reference, *, settings: Settings, auth: Mapping[str, str] | None = None) -> None:
-        wanted = str(reference.digest or reference.tag)
-        self._found, self._remote = ask(reference, lambda remote: remote.manifest(wanted), settings=settings, auth=auth)
-        if reference.digest:
-            blobs.verify(self._found.data, reference.digest, what=f"the manifest of {reference}")
+        admission = policy.verify_pull(reference, settings.environment)
+        question = partial(_find, reference=reference, admission=admission)
+        self._found, self._remote = ask(reference, question, settings=settings, auth=auth)
 
     def top(self) -> tuple[bytes, str]:
         return self._found.data, self._found.media_type
@@ -45,11 +48,19 @@ class RegistrySource:
         self._remote.close()
 
 
+def _find(remote: Remote, reference: Reference, admission: policy.Admission) -> Found:
+    found = remote.manifest(str(reference.digest or reference.tag))
+    digest = reference.digest or blobs.digest_of(found.data)
+    blobs.verify(found.data, digest, what=f"the manifest of {reference}")
+    policy.verify_digest(admission, remote, digest)
+    return found
+
+
 class RegistryTarget:
     """A repository that an image is pushed to, under the reference's tag, or digest.
 
     `mounts` tells for a blob which repositories of the same registry are known to have it; `also` are all that it may name.
-    Raises Denied where the registry does not let us in.
+    Raises Denied where the registry does not let us in, and Refused before any connection where the host's policy does not.
     """
 
     parallel = True
@@ -63,6 +74,7 @@ class RegistryTarget:
         mounts: Callable[[Digest], tuple[str, ...]] = lambda _: (),
         also: tuple[str, ...] = (),
     ) -> None:
+        policy.verify_push(reference, settings)
         self.reference = reference
         self._mounts = mounts
         self._there: set[Digest] = set()
