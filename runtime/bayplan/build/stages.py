@@ -12,7 +12,7 @@ builds", "ARG" and "Automatic platform ARGs"; BuildKit's frontend for what a nam
 
 from __future__ import annotations
 
-from bayplan.build import lexer, reading
+from bayplan.build import args, reading
 from bayplan.build.instructions import Arg, Copy, From, OnBuild, Place, Run
 from bayplan.errors import Invalid
 from bayplan.model.image import parse_platform
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STAGES_LIMIT = 250
 STAGE, IMAGE, CONTEXT, SCRATCH = "stage", "image", "context", "scratch"
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+PROXIES = args.PROXIES
 _NO_CONTEXTS = ("scratch", "context")  # names that a named context cannot take
 
 
@@ -114,6 +114,10 @@ def read(file: File) -> Read:
     return Read(tuple(arguments), tuple((first, tuple(rest)) for first, rest in stages))
 
 
+def _all(said: Read) -> list[Instruction]:
+    return [*said.arguments, *(one for _, rest in said.stages for one in rest)]
+
+
 def plan(
     file: File,
     *,
@@ -128,11 +132,11 @@ def plan(
     said = read(file)
     named = tuple(_context_name(name) for name in contexts)
     last = target.lower() or said.stages[-1][0].name
-    arguments = _arguments(said.arguments, build_args, _automatic(platform, build_platform or platform, last), file.escape)
+    arguments = args.before_from(said.arguments, build_args, args.automatic(platform, build_platform or platform, last), file.escape)
     everything = _linked(_based(said, arguments, named, file.escape), named)
     made = Plan(
-        everything, (), _target(file, everything, target), file.escape, arguments, dict(build_args), named, _proxies(build_args),
-        _unused(said, build_args, arguments),
+        everything, (), _target(file, everything, target), file.escape, arguments, dict(build_args), named, args.proxies(build_args),
+        args.unused(_all(said), build_args, arguments),
     )  # fmt: skip
     return made._replace(stages=_reachable(made))
 
@@ -155,60 +159,11 @@ def declared(plan: Plan, arg: Arg, variables: Mapping[str, str]) -> tuple[tuple[
     for name, default in arg.arguments:
         value = plan.build_args.get(name)
         if value is None:
-            value = plan.arguments.get(name) if default is None else _text(default, known, plan.escape, arg.place)
+            value = plan.arguments.get(name) if default is None else args.text(default, known, plan.escape, arg.place)
         if value is not None:
             known[name] = value
         values.append((name, value))
     return tuple(values)
-
-
-def _text(text: str, variables: Mapping[str, str], escape: str, place: Place) -> str:
-    try:
-        return lexer.process(text, variables, lexer.Rules(escape)).text
-    except Invalid as error:
-        raise place.wrong(str(error)) from None
-
-
-def _automatic(platform: str, build_platform: str, target: str) -> dict[str, str]:
-    """The ARGs that are there without a declaration before the first FROM; a stage has them when it declares them."""
-    found: dict[str, str] = {}
-    for prefix, text in (("BUILD", build_platform), ("TARGET", platform)):
-        system, architecture, variant, *_ = [*text.split("/"), "", ""]
-        found |= {f"{prefix}PLATFORM": text, f"{prefix}OS": system, f"{prefix}ARCH": architecture, f"{prefix}VARIANT": variant}
-    return {**found, "TARGETSTAGE": target or "default"}
-
-
-def _arguments(first: Iterable[Arg], build_args: Mapping[str, str], automatic: Mapping[str, str], escape: str) -> dict[str, str]:
-    """What FROM is expanded with."""
-    values = {name: build_args.get(name, value) for name, value in automatic.items()}
-    for arg in first:
-        for name, default in arg.arguments:
-            if name in build_args:
-                values[name] = build_args[name]
-            elif default is not None:
-                values[name] = _text(default, values, escape, arg.place)
-    return values
-
-
-def _proxies(build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Both spellings of each proxy that is given in any."""
-    given = {name.upper(): value for name, value in build_args.items() if name.upper() in PROXIES and value}
-    return tuple((name, value) for upper, value in given.items() for name in (upper, upper.lower()))
-
-
-def _unused(said: Read, build_args: Mapping[str, str], automatic: Mapping[str, str]) -> tuple[str, ...]:
-    instructions = [*said.arguments, *(one for _, rest in said.stages for one in rest)]
-    taken = {name for one in instructions if isinstance(one, Arg) for name, _ in one.arguments}
-    for one in instructions:
-        if isinstance(one, OnBuild):
-            kept = reading.trigger(one.instruction, one.place.file)
-            taken |= {name for name, _ in kept.arguments} if isinstance(kept, Arg) else set()
-    free = (*automatic, "SOURCE_DATE_EPOCH")
-    return tuple(sorted(name for name in build_args if name not in taken and name not in free and not _predefined(name)))
-
-
-def _predefined(name: str) -> bool:
-    return name.upper() in PROXIES or name.startswith("BUILDKIT_")
 
 
 def _context_name(name: str) -> str:
@@ -224,9 +179,9 @@ def _based(said: Read, arguments: Mapping[str, str], contexts: tuple[str, ...], 
     stages: list[Stage] = []
     names: dict[str, int] = {}
     for index, (first, rest) in enumerate(said.stages):
-        image = _text(first.image, arguments, escape, first.place)
+        image = args.text(first.image, arguments, escape, first.place)
         if not image:
-            raise first.place.wrong(f"the base's name {first.image} is empty{_unset(first.image, arguments, escape)}")
+            raise first.place.wrong(f"the base's name {first.image} is empty{args.unset(first.image, arguments, escape)}")
         platform = _platform(first, arguments, escape)
         if first.name and first.name in contexts and first.name not in _NO_CONTEXTS:
             stages.append(Stage(index, first.name, first.place, Source(CONTEXT, first.name), platform, ()))
@@ -246,21 +201,16 @@ def _kept(stage: Stage) -> tuple[Instruction, ...]:
     )
 
 
-def _unset(text: str, arguments: Mapping[str, str], escape: str) -> str:
-    unset = sorted(lexer.process(text, arguments, lexer.Rules(escape)).unset)
-    return f": {', '.join(unset)} is set by no ARG before the first FROM and no build argument" if unset else ""
-
-
 def _platform(first: From, arguments: Mapping[str, str], escape: str) -> str:
     if not first.platform:
         return ""
-    platform = _text(first.platform, arguments, escape, first.place)
+    platform = args.text(first.platform, arguments, escape, first.place)
     if platform == "linux":
         platform = f"linux/{arguments['BUILDARCH']}"
     try:
         return str(parse_platform(platform if "/" in platform or not platform else f"linux/{platform}"))
     except Invalid as error:
-        raise first.place.wrong(f"--platform={first.platform}: {error}{_unset(first.platform, arguments, escape)}") from None
+        raise first.place.wrong(f"--platform={first.platform}: {error}{args.unset(first.platform, arguments, escape)}") from None
 
 
 def _named(name: str, names: Mapping[str, int], contexts: tuple[str, ...], place: Place) -> Source:
