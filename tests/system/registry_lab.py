@@ -174,9 +174,12 @@ def pull(
 
 
 class Asked(NamedTuple):
+    """`size` is how many bytes the request's body has."""
+
     method: str
     path: str
     headers: Mapping[str, str]
+    size: int = 0
 
 
 Fault = Callable[["Handler"], bool]
@@ -187,17 +190,39 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Front
+    is_taken = False
 
     def relay(self, *, limit: int | None = None, change: Callable[[bytes], bytes] | None = None) -> None:
-        """Ask the registry and pass its answer on: at most `limit` bytes of the body, then the connection breaks."""
+        """Ask the registry and pass its answer on: at most `limit` bytes of the body, then the connection breaks.
+
+        The registry is told the name that it was asked by, so that the addresses it gives lead through here again.
+        """
         parts = urlsplit(self.path)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("host", "connection")}
-        status, answer, body = send(self.server.behind, self.command, path, headers=headers)
+        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("connection", "content-length")}
+        status, answer, body = send(self.server.behind, self.command, path, self.taken(), headers)
         body = change(body) if change else body
         self.answer(status, answer, body, limit=limit)
 
+    def size(self) -> int:
+        return int(self.headers.get("Content-Length") or 0)
+
+    def taken(self) -> bytes:
+        """The request's body."""
+        self.is_taken = True
+        return self.rfile.read(self.size())
+
+    def break_off(self, count: int) -> None:
+        """Pass on `count` bytes of the request's body, then break both connections."""
+        host, _, port = self.server.behind.partition(":")
+        with socket.create_connection((host, int(port))) as there:
+            there.sendall(f"{self.command} {self.path} HTTP/1.1\r\n{self.headers}".encode() + self.rfile.read(count))
+            time.sleep(0.1)
+        self.close_connection = True
+
     def answer(self, status: int, headers: Mapping[str, str], body: bytes = b"", *, limit: int | None = None) -> None:
+        if self.size() and not self.is_taken:
+            self.close_connection = True  # the body is still to come, and would be read as a request
         self.send_response(status)
         for key, value in headers.items():
             if key.lower() not in ("date", "server", "connection"):
@@ -212,12 +237,14 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def handle_any(self) -> None:
+        self.is_taken = False
         with self.server.lock:
-            self.server.asked.append(Asked(self.command, self.path, {key.lower(): value for key, value in self.headers.items()}))
+            headers = {key.lower(): value for key, value in self.headers.items()}
+            self.server.asked.append(Asked(self.command, self.path, headers, self.size()))
         if not any(fault(self) for fault in self.server.faults):
             self.relay()
 
-    do_GET = do_HEAD = do_POST = handle_any
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
     def do_CONNECT(self) -> None:
         """A proxy's tunnel; whatever name is asked for is the registry behind."""
@@ -321,15 +348,20 @@ class TokenServer:
         if scheme != "Basic" or self.users.get(user) != password:
             handler.answer(401, {}, b'{"errors":[{"message":"who are you?"}]}')
             return True
-        kind, name, actions = query["scope"][0].split(":")
-        handler.answer(200, {}, json.dumps({"token": self.sign(kind, name, actions.split(","))}).encode())
+        wanted = [scope.split(":") for scope in query.get("scope", [])]
+        access = [{"type": kind, "name": name, "actions": actions.split(",")} for kind, name, actions in wanted]
+        allowed = [{**each, "actions": [action for action in each["actions"] if self.may(user, each["name"], action)]} for each in access]
+        handler.answer(200, {}, json.dumps({"token": self.sign(allowed)}).encode())
         return True
 
-    def sign(self, kind: str, name: str, actions: list[str]) -> str:
+    def may(self, user: str, name: str, action: str) -> bool:
+        """Everybody may do everything, but `reader` only pull."""
+        return user != "reader" or action == "pull"
+
+    def sign(self, access: list[dict[str, Any]]) -> str:
         lines = (self.directory / "token.crt").read_text().splitlines()
         header = {"typ": "JWT", "alg": "RS256", "x5c": ["".join(line for line in lines if not line.startswith("-"))]}
         now = int(time.time())
-        access = [{"type": kind, "name": name, "actions": actions}]
         claims = {"iss": "tokens", "sub": "x", "aud": "test", "exp": now + 300, "nbf": now - 9, "iat": now, "jti": "1", "access": access}
         signed = b".".join(unpadded(json.dumps(each).encode()) for each in (header, claims))
         command = ["openssl", "dgst", "-sha256", "-sign", f"{self.directory}/token.key"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from bayplan.registry.protocol import Access, Credential, Request, Response, get
 LOGIN = Credential("me", Secret("secret"))
 BASIC = f"Basic {base64.b64encode(b'me:secret').decode()}"
 BEARER = 'Bearer realm="https://auth.example.com/token?x=1",service="reg",scope="ignored"'
-DIGEST = Digest("sha256", "ab" * 32)
+DIGEST = Digest("sha256", hashlib.sha256(b"{}").hexdigest())
 ACCESS = Access("https://registry.example.com", "a/b", LOGIN)
 
 Server = Callable[[Request], Response]

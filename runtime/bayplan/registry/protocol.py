@@ -9,6 +9,7 @@ token server of that registry: never to where a redirect, a descriptor's URL or 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -103,10 +104,16 @@ Conversation = Generator[Request, Response, T]
 
 
 def get_manifest(access: Access, name: str) -> Conversation[tuple[Found, Access]]:
-    """Fetch the manifest or index called `name`, a tag or a digest. The caller verifies the digest of the data."""
+    """Fetch the manifest or index called `name`, a tag or a digest. The caller verifies the digest that it asked for.
+
+    Under a tag the registry's own word is all that there is to compare with: raises Invalid where it says another digest.
+    """
     request = Request("GET", manifest_url(access, name), (("Accept", ACCEPT),))
     response, access = yield from call(access, request, fetching(access, f"the manifest {name}"))
-    return Found(response.headers.get("content-type", ""), digest_header(response), response.body), access
+    said = digest_header(response)
+    if said and said.hex != hashlib.new(said.algorithm, response.body).hexdigest():
+        raise Invalid(f"{fetching(access, f'the manifest {name}')}: it was damaged or changed on its way: the registry calls it {said}")
+    return Found(response.headers.get("content-type", ""), said, response.body), access
 
 
 def head_manifest(access: Access, name: str) -> Conversation[tuple[Found, Access]]:

@@ -226,15 +226,31 @@ def _received(response: Response, otherwise: int) -> int:
 
 
 def push_manifest(access: Access, name: str, data: bytes, media_type: str, digest: Digest) -> Conversation[Access]:
-    """Give the repository a manifest or an index under `name`, a tag or its digest, byte for byte. Raises as push_blob does."""
-    request = Request("PUT", manifest_url(access, name), (("Content-Type", media_type),), data, seconds=_FINISHING_SECONDS)
-    response, access = yield from ask(access, request)
-    if response.status not in (200, 201, 202):
-        raise _error(access, response, f"pushing the manifest {name} to {place(access)}")
-    said = digest_header(response)
-    if said and said.algorithm == digest.algorithm and said != digest:
-        raise Unavailable(f"pushing the manifest {name} to {place(access)}: the registry calls it {said}, and it is {digest}")
-    return access
+    """Give the repository a manifest or an index under `name`, a tag or its digest, byte for byte. Raises as push_blob does.
+
+    One that the registry calls by another digest was damaged on its way, and is sent again.
+    """
+    tries = _Tries()
+    doing = f"pushing the manifest {name} to {place(access)}"
+    while True:
+        request = Request(
+            "PUT",
+            manifest_url(access, name),
+            (("Content-Type", media_type),),
+            data,
+            failures=tries.failures,
+            retry_after=tries.retry_after,
+            seconds=_FINISHING_SECONDS,
+        )
+        response, access = yield from ask(access, request)
+        if response.status != 201:
+            raise _error(access, response, doing)
+        said = digest_header(response)
+        if not said or said == digest or said.algorithm != digest.algorithm:
+            return access
+        tries = tries.failed(response)
+        if tries.failures >= ATTEMPTS:
+            raise Unavailable(f"{doing}: the registry calls it {said}, and it is {digest}: it is damaged on its way")
 
 
 def has_manifest(access: Access, digest: Digest) -> Conversation[tuple[bool, Access]]:
