@@ -77,7 +77,7 @@ def _parse(data: bytes) -> Callable[[bytes, bytes], bool]:
         raise ValueError(f"algorithm {'.'.join(map(str, oid))}")
     # Only by name: a curve that a key describes itself need not be what it looks like (CVE-2020-0601).
     found = VerifyingKey.from_der(data, valid_encodings=("uncompressed",), valid_curve_encodings=("named_curve",))
-    return partial(_verifies_eddsa if oid == _ED25519 else _verifies_ecdsa, found, _HASHES.get(found.curve.name, ()))
+    return partial(_verifies_eddsa, found) if oid == _ED25519 else partial(_verifies_ecdsa, found, _HASHES[found.curve.name])
 
 
 def _verifies_ecdsa(key: Any, hashes: tuple[str, ...], signature: bytes, data: bytes) -> bool:
@@ -87,7 +87,7 @@ def _verifies_ecdsa(key: Any, hashes: tuple[str, ...], signature: bytes, data: b
     return any(_holds(key.verify, signature, data, getattr(hashlib, each), sigdecode_der) for each in hashes)
 
 
-def _verifies_eddsa(key: Any, _: tuple[str, ...], signature: bytes, data: bytes) -> bool:
+def _verifies_eddsa(key: Any, signature: bytes, data: bytes) -> bool:
     return _holds(key.verify, signature, data)
 
 
