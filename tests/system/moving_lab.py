@@ -59,9 +59,9 @@ def move(verb: str, *, root: str = "/nonexistent", environment: Mapping[str, str
     """What came of it, or its error; `told` are the words about each blob."""
     defaults = {"certificates": (), "registries_conf": "/nonexistent", "attempts": 4, "whole": 1 << 20, "chunk": 1 << 20}
     document = {**defaults, "verb": verb, "root": root, "environment": {"HOME": "/nonexistent", **environment}, **ask}
-    command = [sys.executable, "-W", "error", "-c", MOVE, json.dumps(document)]
+    command = ["/usr/bin/python3" if user else sys.executable, "-W", "error", "-c", MOVE, json.dumps(document)]
     settings = {**os.environ, "PYTHONPATH": RUNTIME, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=120, user=user or None)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=120, user=user or None, cwd="/")
     assert done.returncode == 0 and not done.stderr, done.stderr
     *told, answer = done.stdout.splitlines()
     found: dict[str, Any] = json.loads(answer)
