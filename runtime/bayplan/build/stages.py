@@ -186,7 +186,7 @@ def _based(said: Read, arguments: Mapping[str, str], contexts: tuple[str, ...], 
         if first.name and first.name in contexts and first.name not in _NO_CONTEXTS:
             stages.append(Stage(index, first.name, first.place, Source(CONTEXT, first.name), platform, ()))
         else:
-            source = _named(image, names, contexts, first.place)
+            source = _named(image, names, contexts, first.place, args.unset(first.image, arguments, escape))
             kept = _kept(stages[source.number]) if source.kind == STAGE else ()
             stages.append(Stage(index, first.name, first.place, source, platform, (*kept, *rest)))
         if first.name:
@@ -213,7 +213,7 @@ def _platform(first: From, arguments: Mapping[str, str], escape: str) -> str:
         raise first.place.wrong(f"--platform={first.platform}: {error}{args.unset(first.platform, arguments, escape)}") from None
 
 
-def _named(name: str, names: Mapping[str, int], contexts: tuple[str, ...], place: Place) -> Source:
+def _named(name: str, names: Mapping[str, int], contexts: tuple[str, ...], place: Place, hint: str = "") -> Source:
     if name.lower() in names:
         return Source(STAGE, name.lower(), names[name.lower()])
     if name == SCRATCH:
@@ -223,7 +223,7 @@ def _named(name: str, names: Mapping[str, int], contexts: tuple[str, ...], place
     try:
         return Source(IMAGE, parse_reference(name).canonical)
     except Invalid as error:
-        raise place.wrong(str(error)) from None
+        raise place.wrong(f"{error}{hint}") from None
 
 
 def _linked(stages: Sequence[Stage], contexts: tuple[str, ...]) -> tuple[Stage, ...]:
