@@ -86,3 +86,42 @@ def sign(host: str, repository: str, digest: str, *keys: Key) -> None:
     """Sign an image with keys, one signature each."""
     data = payload(digest, f"{host}/{repository}")
     push_signatures(host, repository, digest, [layer(host, repository, data, key.sign(data)) for key in keys])
+
+
+def statement(digest: str, *, name: str = "", predicate: str = SIGNS) -> bytes:
+    algorithm, _, digits = digest.partition(":")
+    subject = {"name": name, "digest": {algorithm: digits}, "annotations": {}}
+    said = {"_type": "https://in-toto.io/Statement/v1", "subject": [subject], "predicateType": predicate, "predicate": {}}
+    return json.dumps(said).encode()
+
+
+def bundle(data: bytes, key: Key) -> bytes:
+    """A statement in its envelope, signed over DSSE's pre-authentication encoding."""
+    signature = key.sign(b"DSSEv1 %d %s %d %s" % (len(ENVELOPE), ENVELOPE.encode(), len(data), data))
+    envelope = {
+        "payload": base64.b64encode(data).decode(),
+        "payloadType": ENVELOPE,
+        "signatures": [{"sig": base64.b64encode(signature).decode()}],
+    }
+    document = {"mediaType": BUNDLE, "verificationMaterial": {"publicKey": {"hint": "x"}, "tlogEntries": []}, "dsseEnvelope": envelope}
+    return json.dumps(document).encode()
+
+
+def push_bundles(host: str, repository: str, digest: str, bundles: Sequence[bytes]) -> None:
+    """Referrers of the image, listed at the tag of its digest: this registry has no list of its own."""
+    manifests = []
+    for each in bundles:
+        document = {
+            "schemaVersion": 2,
+            "mediaType": f"{OCI}.manifest.v1+json",
+            "artifactType": BUNDLE,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": push_blob(host, repository, b"{}"), "size": 2},
+            "layers": [{"mediaType": BUNDLE, "digest": push_blob(host, repository, each), "size": len(each)}],
+            "subject": {"mediaType": f"{OCI}.manifest.v1+json", "digest": digest, "size": 1},
+        }
+        name = push_manifest(host, repository, f"bundle-{len(manifests)}", document)
+        manifests.append(
+            {"mediaType": f"{OCI}.manifest.v1+json", "digest": name, "size": len(json.dumps(document)), "artifactType": BUNDLE}
+        )
+    index = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": manifests}
+    push_manifest(host, repository, digest.replace(":", "-"), index)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from layer_lab import archive, entry
 from registry_lab import RUNTIME, Front, Handler, Image, front, pull, push_blob, push_image, push_manifest, registry, send
-from signing_lab import Key, layer, make_key, payload, push_signatures, sign, tag_of
+from signing_lab import Key, bundle, layer, make_key, payload, push_bundles, push_signatures, sign, statement, tag_of
 
 from bayplan.engine.policy import verify_push
 from bayplan.errors import Refused
@@ -302,6 +302,58 @@ def test_a_key_that_cannot_be_used_refuses_before_any_connection(lab: Lab, tmp_p
     lab.push("app")
     answer = lab.pull("app:1", {"": {"signed_by": {"keys": [key]}}}, tmp_path)
     assert answer.get("error") == "denied" and not lab.front.asked, answer
+
+
+# Signatures in bundles
+
+
+@pytest.mark.parametrize("kind", ["p256", "ed25519"])
+def test_a_bundle_by_a_known_key_does_and_the_others_beside_it_do_no_harm(lab: Lab, tmp_path: Path, kind: str) -> None:
+    key, repository = make_key(tmp_path, "k", kind), f"bundled-{kind}"
+    image = lab.push(repository)
+    said = statement(image.manifest)
+    others = [bundle(said, lab.other), b"{}", b"rubbish", json.dumps({"messageSignature": {}}).encode(), b" " * (2 << 20)]
+    push_bundles(lab.server, repository, image.manifest, others)
+    refused(lab.pull(f"{repository}:1", by(key), tmp_path), "it is not")
+    push_bundles(lab.server, repository, image.manifest, [bundle(said, key), *others])
+    assert lab.pull(f"{repository}:1", by(key), tmp_path).get("config") == image.config
+
+
+def test_a_statement_that_does_not_sign_or_is_about_another_image_does_not_do(lab: Lab, tmp_path: Path) -> None:
+    image = lab.push("stated")
+    attested = bundle(statement(image.manifest, predicate="https://slsa.dev/provenance/v1"), lab.key)
+    push_bundles(lab.server, "stated", image.manifest, [attested])
+    refused(lab.pull("stated:1", by(lab.key), tmp_path), "signs no image")
+    push_bundles(lab.server, "stated", image.manifest, [bundle(statement("sha256:" + "0" * 64), lab.key)])
+    refused(lab.pull("stated:1", by(lab.key), tmp_path), "another image")
+
+
+def test_a_registry_s_own_list_of_referrers_is_asked_first(lab: Lab, tmp_path: Path) -> None:
+    image = lab.push("listed")
+    push_bundles(lab.server, "listed", image.manifest, [bundle(statement(image.manifest), lab.key)])
+    tag = image.manifest.replace(":", "-")
+
+    def lists(handler: Handler) -> bool:
+        if f"/manifests/{tag}" in handler.path and not handler.path.endswith(".sig"):
+            handler.answer(404, {})
+            return True
+        if "/referrers/" not in handler.path:
+            return False
+        accept = {"Accept": "application/vnd.oci.image.index.v1+json"}
+        status, headers, body = send(lab.server, "GET", f"/v2/listed/manifests/{tag}", headers=accept)
+        handler.answer(status, headers, body)
+        return True
+
+    with front(lab.server, lists) as before:
+        answer = lab._replace(front=before).pull("listed:1", by(lab.key), tmp_path)
+    assert answer.get("config") == image.config, answer
+
+
+def test_one_key_may_sign_by_a_payload_and_the_other_by_a_bundle(lab: Lab, tmp_path: Path) -> None:
+    image = lab.push("mixed")
+    sign(lab.server, "mixed", image.manifest, lab.key)
+    push_bundles(lab.server, "mixed", image.manifest, [bundle(statement(image.manifest), lab.other)])
+    assert lab.pull("mixed:1", by(lab.key, lab.other, need="all"), tmp_path).get("config") == image.config
 
 
 # Whoever pulls

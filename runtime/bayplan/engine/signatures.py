@@ -12,12 +12,14 @@ from bayplan.store import blobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeVar
 
     from bayplan.engine.publickeys import PublicKey
     from bayplan.model.digest import Digest
     from bayplan.plan.policy import Required
     from bayplan.registry.remote import Remote
+
+    T = TypeVar("T")
 
 MOST = 100  # of each format: every one costs a request and some milliseconds for each key
 
@@ -84,6 +86,29 @@ def _offered(remote: Remote, digest: Digest, faults: list[str]) -> Iterator[Offe
         if data:
             payloads[each.digest] = data  # one key's signatures are all over the same payload
             yield Signed(data, (each.signature,), data), signature.parse_claim
+    for name in _newest(_bundles(remote, digest, faults), faults):
+        signed = _bundle(remote, name, faults)
+        if signed:
+            yield signed, signature.parse_statement
+
+
+def _bundles(remote: Remote, digest: Digest, faults: list[str]) -> tuple[Digest, ...]:
+    data = remote.referrers(digest)
+    try:
+        return signature.parse_referrers(data) if data else ()
+    except Invalid as error:
+        faults.append(f"a list that cannot be read ({error})")
+        return ()
+
+
+def _bundle(remote: Remote, name: Digest, faults: list[str]) -> Signed | None:
+    try:
+        manifest = blobs.verify(remote.manifest(str(name)).data, name, what="a signature's manifest")
+        data = _fetched(remote, signature.parse_referrer(manifest), signature.BUNDLE_LIMIT, faults)
+        return signature.parse_bundle(data) if data else None
+    except (Invalid, NotFound) as error:
+        faults.append(f"one that cannot be read ({error})")
+        return None
 
 
 def _payloads(remote: Remote, digest: Digest, faults: list[str]) -> tuple[Blob, ...]:
@@ -96,7 +121,7 @@ def _payloads(remote: Remote, digest: Digest, faults: list[str]) -> tuple[Blob, 
         return ()
 
 
-def _newest(found: tuple[Blob, ...], faults: list[str]) -> tuple[Blob, ...]:
+def _newest(found: tuple[T, ...], faults: list[str]) -> tuple[T, ...]:
     """The last ones, the newest first: cosign appends."""
     if len(found) > MOST:
         faults.append(f"{len(found) - MOST} older ones that were not looked at")

@@ -10,7 +10,7 @@ from typing import TypeVar
 from bayplan.errors import BayplanError, Invalid, Unavailable
 from bayplan.model.digest import Digest
 from bayplan.model.reference import DEFAULT_REGISTRY, Reference
-from bayplan.registry import credentials, protocol, protocol_push, protocol_tags
+from bayplan.registry import credentials, protocol, protocol_push, protocol_referrers, protocol_tags
 from bayplan.registry.http import Client, Settings, is_loopback
 from bayplan.registry.mirrors import Endpoint, Registry, endpoints, parse_registries
 from bayplan.registry.protocol import Access, Credential, Found, Request
@@ -42,6 +42,11 @@ class Remote:
     def blob(self, digest: Digest, *, limit: int) -> bytes:
         """A small blob, unverified."""
         data, self.access = self._client.converse(protocol.get_blob(self.access, digest, limit=limit))
+        return data
+
+    def referrers(self, digest: Digest) -> bytes:
+        """The index of what refers to a manifest, unverified; b"" where there is none."""
+        data, self.access = self._client.converse(protocol_referrers.get_referrers(self.access, digest))
         return data
 
     def download(self, digest: Digest, size: int, *, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
