@@ -18,7 +18,8 @@ _DIGEST = f"sha256:{'1' * 64}"
 _words = st.sampled_from(["allow", "deny", "one", "all", "repository", "/k", _DIGEST, "1.27", signature.PAYLOAD_TYPE, "AAAA", ""])
 _KEYS = (
     "pull push pinned signed_by keys need identity critical image docker-manifest-digest type optional layers mediaType digest size"
-    " annotations dev.cosignproject.cosign/signature manifests artifactType dsseEnvelope payload payloadType signatures sig subject predicateType _type"
+    " annotations dev.cosignproject.cosign/signature manifests artifactType dsseEnvelope payload payloadType signatures sig subject"
+    " predicateType _type"
 ).split()
 _scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=6) | _words
 _values = st.recursive(
