@@ -23,6 +23,7 @@ def test_a_file_is_statements_with_their_places() -> None:
         "CRLF, too"
     )
     assert [(one.place.line, one.place.last) for one in file.statements] == [(3, 3), (5, 6)], "lines count from 1"
+    assert file.statements[1].place.one == "RUN x   y", "for a history"
     assert file.statements[1].place.text == "RUN x \\\r\n  y" and file.statements[1].place.file == "f/Dockerfile", "as it is written"
     assert file.escape == "\\" and file.directives[0].value == "docker/dockerfile:1", "the byte order mark is no part of it"
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where an instruction stands: first and last line, from 1, its text as it is written there, and the file's name."""
+    """Where an instruction stands: first and last line, from 1, its text as it is written there, the file's name, and the text as `one`
+    line: joined, without comments and here-documents."""
 
     line: int
     last: int
     text: str
     file: str = "Dockerfile"
+    one: str = ""
 
     def wrong(self, message: str) -> Invalid:
         """The error to raise: what is wrong here, with the line as it is written."""

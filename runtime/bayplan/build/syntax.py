@@ -179,7 +179,8 @@ def _joined(lines: _Lines, escape: str) -> tuple[str, bool]:
 
 
 def _statement(lines: _Lines, begin: int, text: str) -> Statement:
-    place = lines.place(begin, lines.at)
+    one = words.strip(text)
+    place = lines.place(begin, lines.at)._replace(one=one)
     if not text.isprintable() and any("\ud800" <= character <= "\udfff" or character == "\0" for character in text):
         raise place.wrong("the instruction is not text in UTF-8, or holds a null character")
     written, after = words.first(text)
@@ -188,7 +189,7 @@ def _statement(lines: _Lines, begin: int, text: str) -> Statement:
         raise place.wrong(f"unknown instruction {written}{_near(name)}")
     found, rest = words.flags(after)
     here = tuple(_here_documents(lines, place, name, rest))
-    return Statement(name, found, rest, lines.place(begin, lines.at), here, written)
+    return Statement(name, found, rest, lines.place(begin, lines.at)._replace(one=one), here, written)
 
 
 def _near(name: str) -> str:
