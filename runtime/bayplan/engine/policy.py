@@ -52,9 +52,9 @@ def _contents(path: str, limit: int, *, may_lack: bool = False) -> bytes | None:
     except FileNotFoundError as error:
         if may_lack and not os.path.lexists(path):
             return None
-        raise Refused(f"reading the policy's {path}: it is not there; no image may come or go until it is") from error
+        raise Refused(f"reading {path} for the policy: it is not there; no image may come or go until it is") from error
     except OSError as error:
-        raise Refused(f"reading the policy's {path}: {error.strerror}; no image may come or go until it can be read") from error
+        raise Refused(f"reading {path} for the policy: {error.strerror}; no image may come or go until it can be read") from error
 
 
 def verify_pull(reference: Reference, environment: Mapping[str, str] | None = None) -> Admission:
