@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Lab, Run
 from disposable import Host
 from test_ansible import web
@@ -37,6 +39,30 @@ def test_the_boot_hook_stops_and_starts_containers_with_a_restart_policy(lab: La
     assert "comes-back" in running and "stays-away" not in running, "a boot starts those whose policy says so"
 
 
+POLICY = {"rules": {"*": {"push": "deny"}, "docker.io/*": {"pull": "deny"}}}
+
+
+def test_it_writes_the_policy_and_a_second_run_changes_nothing(lab: Lab, host: Host) -> None:
+    assert role(lab, host, check=True, host_policy=POLICY).changed
+    assert host.ssh("ls /etc/bayplan 2>&1; true").stdout.find("policy.json") < 0, "a check writes nothing"
+    assert role(lab, host, host_policy=POLICY).changed
+    assert json.loads(host.ssh("cat /etc/bayplan/policy.json").stdout) == POLICY
+    assert not role(lab, host, host_policy=POLICY).changed, "a second run changes nothing"
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["check", "run"])
+def test_a_module_is_refused_what_the_policy_denies(lab: Lab, host: Host, check: bool) -> None:
+    run = lab.play(host, {"name": "pull", "bayplan.containers.image": {"name": "busybox:1"}}, check=check, fail=True)
+    assert "denies pulls of docker.io/*" in run.last["msg"], run.last
+
+
+def test_a_policy_whose_key_is_not_there_is_not_put_in_force(lab: Lab, host: Host) -> None:
+    wrong = {"rules": {"*": {"signed_by": {"keys": ["/etc/bayplan/nothing.pub"]}}}}
+    run = role(lab, host, host_policy=wrong, fail=True)
+    assert "nothing.pub" in json.dumps(run.last), run.last
+    assert json.loads(host.ssh("cat /etc/bayplan/policy.json").stdout) == POLICY, "the one that was there still is"
+
+
 def test_it_does_not_go_while_there_are_containers_unless_it_is_told_to(lab: Lab, host: Host) -> None:
     run = role(lab, host, host_state="absent", fail=True)
     assert "comes-back" in run.last["msg"] and "host_purge" in run.last["msg"], "the message says what is there and what to do"
@@ -46,6 +72,7 @@ def test_it_does_not_go_while_there_are_containers_unless_it_is_told_to(lab: Lab
 def test_it_takes_everything_back(lab: Lab, host: Host) -> None:
     role(lab, host, host_state="absent", host_purge=True)
     assert host.ssh(FOOTPRINT).stdout == "", "no file of it is left"
+    assert host.ssh("ls -d /etc/bayplan 2>/dev/null; true").stdout == "", "no policy"
     assert "bayplan" not in host.ssh("nft list tables").stdout, "no table"
     assert host.ssh("ip -o link | grep -v -e ' lo:' -e eth0; true").stdout == "", "no interface"
     assert not role(lab, host, host_state="absent").changed, "a second run changes nothing"
@@ -56,7 +83,6 @@ def test_units_are_ones_that_systemd_accepts(lab: Lab, tmp_path: Path) -> None:
     import subprocess
 
     import jinja2
-    import pytest
 
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
