@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 
 from bayplan.cli.call import Call
@@ -12,6 +13,8 @@ from bayplan.model.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from bayplan.engine.building import Request
 
+_NETWORKS = ("default", "none", "host")
+_ENTITLEMENTS = ("security.insecure", "network.host")
 _SECRET_LIMIT = 500 << 10  # BuildKit's
 
 
@@ -36,6 +39,12 @@ def request(call: Call) -> Request:
     """What the options ask for. Raises NotFound, Invalid."""
     from bayplan.engine.building import Request
 
+    network = call.text("network", "default")
+    if network not in _NETWORKS:
+        raise Invalid(f"--network {network}: it is none of {', '.join(_NETWORKS)}")
+    unknown = set(call.many("allow")) - set(_ENTITLEMENTS)
+    if unknown:
+        raise Invalid(f"--allow {', '.join(sorted(unknown))}: what can be allowed is {' and '.join(_ENTITLEMENTS)}")
     return Request(
         context=call.arguments[0],
         dockerfile=call.text("file"),
@@ -46,6 +55,10 @@ def request(call: Call) -> Request:
         platform=call.text("platform"),
         secrets=dict(map(_secret, call.many("secret"))),
         agents=dict(map(_agent, call.many("ssh"))),
+        contexts=dict(map(_context, call.many("build-context"))),
+        allowed=frozenset(call.many("allow")) | ({"network.host"} if network == "host" else set()),
+        network=network,
+        hosts=tuple(map(_host, call.many("add-host"))),
         cached=not call.flag("no-cache"),
         pull=call.flag("pull"),
         quiet=call.flag("quiet") or call.text("progress") == "quiet",
@@ -62,6 +75,24 @@ def _content(path: str) -> bytes:
     if len(data) > _SECRET_LIMIT:
         raise Invalid(f"--secret: {path} is larger than {_SECRET_LIMIT} bytes")
     return data
+
+
+def _context(text: str) -> tuple[str, str]:
+    """NAME=DIRECTORY, NAME=docker-image://IMAGE."""
+    name, _, value = text.partition("=")
+    if not name or not value or ("://" in value and not value.startswith("docker-image://")):
+        raise Invalid(f"--build-context {text}: it is not NAME=DIRECTORY or NAME=docker-image://IMAGE")
+    return name.lower(), value
+
+
+def _host(text: str) -> tuple[str, str]:
+    """HOST:ADDRESS or HOST=ADDRESS; (address, host)."""
+    name, _, address = text.partition("=") if "=" in text else text.partition(":")
+    try:
+        ipaddress.ip_address(address.strip("[]"))
+    except ValueError:
+        raise Invalid(f"--add-host {text}: it is not HOST:ADDRESS") from None
+    return address.strip("[]"), name
 
 
 def _arguments(given: tuple[str, ...]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a build is given: a directory, an archive on standard input or of the web, or a git repository; and the Dockerfile."""
+"""What a build is given: a directory, an archive (a file, standard input, of the web), or a git repository; and the Dockerfile."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ class Context(NamedTuple):
 
 
 def open_context(site: Site, context: str, dockerfile: str) -> Context:
-    """`context` is a directory, "-" or an address; `dockerfile` a path (of the caller's, else in the context), "-", or "" for the usual.
-    What has to be fetched lies in a step's directory of `site`. Raises NotFound, Invalid, Unavailable."""
+    """`context` is a directory, an archive, "-" or an address; `dockerfile` a path (of the caller's, else in the context), "-", or "" for
+    the usual. What has to be fetched lies in a step's directory of `site`. Raises NotFound, Invalid, Unavailable."""
     if context == "-":
         if dockerfile == "-":
             raise Invalid("building: context and Dockerfile cannot both be standard input")
         return _standard_input(site, dockerfile)
     if build_add.is_remote(context):
         return _remote(site, context, dockerfile)
+    if os.path.isfile(context):
+        return _archive(site, os.path.abspath(context), dockerfile)
     if not os.path.isdir(context):
-        raise NotFound(f"building {context}: the context is a directory, - or an address, and there is no directory of this name")
+        raise NotFound(f"building {context}: the context is a directory, an archive, - or an address, and there is nothing of this name")
     return _local(os.path.abspath(context), dockerfile)
 
 
@@ -129,6 +131,15 @@ def _standard_input(site: Site, dockerfile: str) -> Context:
         while chunk := sys.stdin.buffer.read(_CHUNK):
             file.write(chunk)
     return _fetched(site, build_content.Source(build_content.open_root(directory), "input", nothing, unpack=True), dockerfile, "-")
+
+
+def _archive(site: Site, path: str, dockerfile: str) -> Context:
+    """A Dockerfile by its absolute path lies beside the archive, any other one in it."""
+    source = build_content.Source(build_content.open_root(os.path.dirname(path)), os.path.basename(path), nothing, unpack=True)
+    top = build_add.extracted(site, source)
+    if not top:
+        raise Invalid(f"building {path}: it is neither a directory nor an archive")
+    return _local(top, dockerfile) if os.path.isabs(dockerfile) else _inside(top, dockerfile)
 
 
 def _remote(site: Site, address: str, dockerfile: str) -> Context:

@@ -5,26 +5,39 @@ from __future__ import annotations
 import os
 
 from bayplan.build import draft as drafts
-from bayplan.build.instructions import RunMount
+from bayplan.build.instructions import Run, RunMount
 from bayplan.engine.build_site import Site
-from bayplan.errors import Invalid, NotFound
+from bayplan.errors import Denied, Invalid, NotFound
 from bayplan.model.runtime import Mount
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+INSECURE, HOST_NETWORK = "security.insecure", "network.host"  # BuildKit's names
 _ID_LIMIT = 200
 
 
 class Given(NamedTuple):
-    """What the caller of a build gives to its steps: secrets' content by id, sockets of ssh agents by id, the context's directory, and how
-    another stage or image is found: its layers' diff_ids."""
+    """What the caller of a build gives to its steps: secrets' content by id, sockets of ssh agents by id, the context's directory, where
+    --from and from= find another stage, image or context (by its name: a directory, and what stands for its content in a key, "" where
+    that is to be read), entitlements, the network of steps that name none, and lines for /etc/hosts."""
 
     secrets: Mapping[str, bytes] = {}
     agents: Mapping[str, str] = {}
     context: str = ""
-    layers_of: Callable[[str], tuple[str, ...]] = lambda name: ()
+    origin: Callable[[str], tuple[str, str]] = lambda name: ("", "")
+    allowed: frozenset[str] = frozenset()
+    network: str = "default"
+    hosts: tuple[tuple[str, str], ...] = ()
+
+
+def verify_entitled(wanted: Run, given: Given) -> None:
+    """What reaches beyond the sandbox is the caller's to allow, not the Dockerfile's. Raises Denied."""
+    if wanted.security == "insecure" and INSECURE not in given.allowed:
+        raise Denied(f"RUN --security=insecure has all rights on this host; allow it with --allow {INSECURE}")
+    if wanted.network == "host" and HOST_NETWORK not in given.allowed:
+        raise Denied(f"RUN --network=host has this host's network; allow it with --allow {HOST_NETWORK}")
 
 
 def mounts(site: Site, draft: drafts.Draft, wanted: tuple[RunMount, ...], given: Given) -> tuple[Mount, ...]:
@@ -38,7 +51,7 @@ def _target(draft: drafts.Draft, wanted: RunMount) -> str:
 
 
 def _bind(site: Site, draft: drafts.Draft, wanted: RunMount, given: Given) -> Mount:
-    top = site.source(given.layers_of(wanted.origin)) if wanted.origin else given.context
+    top = given.origin(wanted.origin)[0] if wanted.origin else given.context
     options = ("rbind", "rprivate", "ro" if wanted.readonly else "rw")
     inner = os.path.normpath(f"/{wanted.source}").strip("/")
     if not inner:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
+import time
 
 from bayplan.build.draft import Draft, command_words
 from bayplan.build.instructions import Inline, Run
@@ -18,10 +20,10 @@ from bayplan.model.image import ImageConfig, Platform
 from bayplan.model.runtime import Config, Mount
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan import bundle, hostfiles
-from bayplan.store import adoption, layers, merged
+from bayplan.store import adoption, layers, merged, room
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from bayplan.engine.build_mounts import Given
     from bayplan.kernel.cgroups import Cgroup
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 HOSTNAME = "buildkitsandbox"  # what RUN sees with BuildKit: nothing of this host is to get into an image
 SYSTEMD_RESOLVED = "/run/systemd/resolve/resolv.conf"  # the servers behind 127.0.0.53, which only the host reaches
 _CHUNK = 1 << 16
+_BETWEEN_LOOKS = 0.5  # seconds, in which a step can write a gigabyte: the reserve is what it then writes to
 _MODES = {"default": "bridge", "none": "none", "host": "host"}
 
 
@@ -51,7 +54,7 @@ def run(
     """
     directory = site.step_directory()
     spec = _container(draft, wanted, variables)
-    _write_host_files(directory, shared=wanted.network == "host")
+    _write_host_files(directory, given, shared=wanted.network == "host")
     image = ImageConfig(Platform("linux", ""), ())
     joined = {"network": f"/proc/self/fd/{site.network()}"} if wanted.network == "default" else {}
     around = bundle.Surroundings(site.id, directory, f"/build-{site.id}", namespaces=joined)
@@ -96,12 +99,12 @@ def _programs(directory: str, inline: tuple[Inline, ...]) -> tuple[Mount, ...]:
     return tuple(found)
 
 
-def _write_host_files(directory: str, *, shared: bool) -> None:
+def _write_host_files(directory: str, given: Given, *, shared: bool) -> None:
     with open(RESOLV_CONF if os.path.exists(RESOLV_CONF) else os.devnull, encoding="utf-8", errors="surrogateescape") as file:
         resolvers = file.read()
     if not shared:
         resolvers = _reachable(resolvers)
-    texts = {"hosts": hostfiles.hosts([], [], []), "hostname": f"{HOSTNAME}\n", "resolv.conf": resolvers}
+    texts = {"hosts": hostfiles.hosts([], given.hosts, []), "hostname": f"{HOSTNAME}\n", "resolv.conf": resolvers}
     for name, text in texts.items():
         with open(f"{directory}/{name}", "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
@@ -150,6 +153,22 @@ def _make_stub(stubs: str, trees: tuple[str, ...], path: str, *, file: bool) -> 
         os.close(os.open(f"{stubs}/{path}", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
+def _output(reading: int, place: str) -> Iterator[bytes]:
+    """What the step writes, until it ends; raises Full before what it puts into `place` has filled the disk."""
+    waiting = select.poll()
+    waiting.register(reading, select.POLLIN)
+    looked = 0.0
+    while True:
+        if time.monotonic() - looked >= _BETWEEN_LOOKS:
+            room.check(place, "building")
+            looked = time.monotonic()
+        if waiting.poll(_BETWEEN_LOOKS * 1000):
+            chunk = os.read(reading, _CHUNK)
+            if not chunk:
+                return
+            yield chunk
+
+
 def _execute(site: Site, config: Config, rootfs: Overlay, write: Callable[[bytes], None]) -> None:
     own: Cgroup = site.cgroup(config.linux.resources)
     reading, writing = os.pipe()
@@ -162,7 +181,7 @@ def _execute(site: Site, config: Config, rootfs: Overlay, write: Callable[[bytes
         os.close(writing)
         os.close(null)
     try:
-        while chunk := os.read(reading, _CHUNK):
+        for chunk in _output(reading, rootfs.upper):
             write(chunk)
     except BaseException:
         _kill(started.pid)

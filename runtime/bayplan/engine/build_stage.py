@@ -9,7 +9,7 @@ from bayplan.build import draft as drafts
 from bayplan.build import expansion, stages
 from bayplan.build import instructions as dockerfile
 from bayplan.build.draft import Draft
-from bayplan.engine import build_add, build_content, build_context, build_copy, build_keys, build_run
+from bayplan.engine import build_add, build_content, build_context, build_copy, build_keys, build_mounts, build_run
 from bayplan.engine.build_content import Source
 from bayplan.engine.build_copy import Order
 from bayplan.engine.build_mounts import Given, agent_path
@@ -28,11 +28,17 @@ if TYPE_CHECKING:
     from bayplan.engine.build_report import Report
 
 _DESCRIPTION_LIMIT = 1000  # characters
+_SHOWN = 160  # the same, where a step is named
 _TAIL = 40  # lines of a failed command's output in the error
 
 
+class Uncached(Exception):
+    """A dry build has come to a step that would have to be made; its text says which."""
+
+
 class Work(NamedTuple):
-    """What a stage is made of. `excludes` says what of the context stays behind. Without `cached` nothing is taken from the cache."""
+    """What a stage is made of. `excludes` says what of the context stays behind. Without `cached` nothing is taken from the cache; what is
+    `dry` makes nothing."""
 
     name: str
     plan: Plan
@@ -40,6 +46,7 @@ class Work(NamedTuple):
     given: Given
     excludes: Callable[[str], bool]
     cached: bool = True
+    dry: bool = False
 
 
 class Stage:
@@ -51,6 +58,7 @@ class Stage:
         self._used: list[str] = []
         self._fresh: list[cache.Step] = []
         self._tail: list[bytes] = []
+        self._name = ""
 
     def build(self) -> Draft:
         layers.complete(self.site.state.root, tuple(map(parse_digest, self.draft.layers)))
@@ -62,7 +70,7 @@ class Stage:
         return self.draft
 
     def _remember(self) -> None:
-        if self._used or self._fresh:
+        if (self._used or self._fresh) and not self.work.dry:
             with records.transaction(self.site.state.records):
                 for step in self._fresh:
                     cache.put(self.site.state.records, step)
@@ -72,6 +80,7 @@ class Stage:
     def _step(self, instruction: Instruction, name: str) -> None:
         began = time.monotonic()
         self._tail.clear()
+        self._name = f"{name} {described(instruction)[:_SHOWN]}"
         self.report.begin(name, instruction)
         try:
             ended = self._do(instruction)
@@ -105,6 +114,8 @@ class Stage:
         return ""
 
     def _run(self, wanted: dockerfile.Run) -> str:
+        build_mounts.verify_entitled(wanted, self.work.given)
+        wanted = wanted._replace(network=self.work.given.network) if wanted.network == "default" else wanted
         words = drafts.command_words(self.draft, wanted.command)
         arguments = {name: value for name, value in self.arguments.items() if name not in self.draft.environment}
         shown = {name: value for name, value in arguments.items() if name.upper() not in stages.PROXIES}
@@ -133,9 +144,10 @@ class Stage:
         """What the key has of a mount's content: of the context, or of another stage's layers; caches and secrets change nothing."""
         if mount.type != "bind":
             return ""
-        if mount.origin:
-            return " ".join(self.work.given.layers_of(mount.origin))
-        with _opened(self.work.given.context) as root:
+        top, content = self.work.given.origin(mount.origin) if mount.origin else (self.work.given.context, "")
+        if content:
+            return content
+        with _opened(top) as root:
             found = build_content.match(root, mount.source or "/", excludes=self.work.excludes)
             return " ".join(build_content.digest(Source(root, path, self.work.excludes)) for path in found)
 
@@ -146,7 +158,7 @@ class Stage:
         self.report.output(data)
 
     def _copy(self, wanted: dockerfile.Copy) -> str:
-        top = self.site.source(self.work.given.layers_of(wanted.origin)) if wanted.origin else self.work.given.context
+        top = self.work.given.origin(wanted.origin)[0] if wanted.origin else self.work.given.context
         local = tuple(each for each in wanted.sources if not (wanted.add and build_add.is_remote(each)))
         remote = tuple(each for each in wanted.sources if each not in local)
         with _opened(top) as root:
@@ -186,6 +198,8 @@ class Stage:
         ended = CACHED
         if step and (not step.layer or layers.exists(self.site.state.root, parse_digest(step.layer))):
             self._used.append(key)
+        elif self.work.dry:
+            raise Uncached(f"{self._name} is not in the cache")
         else:
             ended = MADE
             if make:
