@@ -45,7 +45,8 @@ test: lint
 
 # The same properties as in `make test`, tried often enough to be measured.
 soak: setup
-	KILLS=1000 PAIRS=300 $(BIN)/python -m pytest -q tests/system/test_kill.py tests/system/test_check_mode.py
+	KILLS=1000 PAIRS=300 FAULTS=1000 $(BIN)/python -m pytest -q tests/system/test_kill.py tests/system/test_check_mode.py \
+		tests/system/test_registry_faults.py
 
 # Everything else is on this machine; this is on an emulated one, with systemd and unified cgroups.
 test-vm: setup

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bayplan.engine.layouts import ArchiveTarget, DockerSource, LayoutTarget, open_source
+from bayplan.engine.layout_targets import ArchiveTarget, LayoutTarget
+from bayplan.engine.layouts import DockerSource, open_source
 from bayplan.engine.pull import host_settings, using
 from bayplan.engine.repositories import RegistrySource, RegistryTarget
 from bayplan.engine.transfer import transfer

@@ -29,6 +29,7 @@ ATTEMPTS = 6
 _ATTEMPTS_TO_FIND = 3  # where nobody listens, or the name is unknown
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
+_SLOW = 20  # times as patient where a registry may have much to do
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _BUFFER = 1 << 20
 
@@ -42,6 +43,7 @@ class Settings(NamedTuple):
     insecure: frozenset[str] = frozenset()  # HOST[:PORT]s that may speak plain HTTP, or TLS that proves nothing
     attempts: int = ATTEMPTS
     first_pause: float = _FIRST_PAUSE
+    seconds: float = SECONDS
 
 
 class Proxy(NamedTuple):
@@ -115,9 +117,9 @@ class Client:
         headers.setdefault("User-Agent", "bayplan")
         if request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = str(request.body.size if isinstance(request.body, Body) else len(request.body))
-        connection.timeout = request.seconds
+        connection.timeout = self._settings.seconds * (_SLOW if request.slow else 1)
         if connection.sock:
-            connection.sock.settimeout(request.seconds)
+            connection.sock.settimeout(connection.timeout)
         try:
             _send(connection, request, self._target(request.url), headers)
             return self._received(request, connection, connection.getresponse())

@@ -44,7 +44,7 @@ class Request(NamedTuple):
 
     One that is sent `once` is not tried again: the conversation is told of a broken connection by an answer with status 0, and of
     429 and 5xx as they are. `failures` is how often it was tried in vain already: one waits accordingly before, or as long as
-    `retry_after` says. `seconds` without a byte end it.
+    `retry_after` says. For one that is `slow` one waits twenty times as long for a byte.
     """
 
     method: str
@@ -56,7 +56,7 @@ class Request(NamedTuple):
     once: bool = False
     failures: int = 0
     retry_after: str = ""
-    seconds: float = 30.0
+    slow: bool = False
 
 
 class Response(NamedTuple):

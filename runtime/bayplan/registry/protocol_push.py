@@ -36,7 +36,6 @@ CHUNK = 64 << 20
 _LEAST_CHUNK = 1 << 20
 ATTEMPTS = 6
 _MOUNTS = 3  # repositories that a blob is asked of
-_FINISHING_SECONDS = 600.0  # a registry may copy a large blob to its final place before it answers
 _PASSING = (0, 408, 429, 500, 502, 503, 504)
 _OCTETS = ("Content-Type", "application/octet-stream")
 
@@ -161,13 +160,14 @@ def _begin(access: Access, content: Content, tries: _Tries) -> Conversation[tupl
 
 
 def _finished(upload: _Upload, digest: Digest) -> str:
-    """The address that ends an upload; the registry's own query is kept as it is."""
+    """The address that ends an upload; the registry's own query is kept as it is. The answer may be slow: a registry may copy a large
+    blob to its final place first."""
     return f"{upload.url}{'&' if '?' in upload.url else '?'}digest={quote(str(digest), safe=':')}"
 
 
 def _send_whole(access: Access, content: Content, upload: _Upload) -> Conversation[tuple[Response, Access]]:
     body = content.body(0, content.size)
-    request = Request("PUT", _finished(upload, content.digest), (_OCTETS,), body, once=True, seconds=_FINISHING_SECONDS)
+    request = Request("PUT", _finished(upload, content.digest), (_OCTETS,), body, once=True, slow=True)
     return (yield from ask(access, request))
 
 
@@ -195,7 +195,7 @@ def _send_chunks(access: Access, content: Content, upload: _Upload, chunk: int) 
         if known is None:
             return response._replace(status=404) if response.status == 416 else response, access
         upload, tries = known, _Tries() if known.offset > upload.offset else tries
-    request = Request("PUT", _finished(upload, content.digest), (("Content-Length", "0"),), once=True, seconds=_FINISHING_SECONDS)
+    request = Request("PUT", _finished(upload, content.digest), (("Content-Length", "0"),), once=True, slow=True)
     return (yield from ask(access, request))
 
 
@@ -240,7 +240,7 @@ def push_manifest(access: Access, name: str, data: bytes, media_type: str, diges
             data,
             failures=tries.failures,
             retry_after=tries.retry_after,
-            seconds=_FINISHING_SECONDS,
+            slow=True,
         )
         response, access = yield from ask(access, request)
         if response.status != 201:
