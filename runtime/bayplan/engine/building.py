@@ -160,8 +160,7 @@ class _Job:
     def _bring(self, source: Source, stage: Stage) -> None:
         key = (self._image(source), stage.platform or self._platform)
         if key[0] and key not in self._documents:
-            policy = "always" if self._request.pull else "missing"
-            row = self._there(source.name, key[1]) if self._dry else images.ensure(self._state, key[0], pull=policy, platform=key[1], quiet=self._request.quiet)
+            row = self._there(*key) if self._dry else self._brought(*key)
             self._documents[key] = jsontext.loads(images.config_bytes(self._state, row.id))
 
     def _brought(self, name: str, platform: str) -> ImageRow:

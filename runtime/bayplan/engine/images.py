@@ -310,7 +310,12 @@ def _saved(state: State, name: str) -> Any:
     from bayplan.engine.archives import Saved
 
     found = sealing.sealed(state, find(state, name))
-    return Saved(found.descriptor, found.manifest, () if _by_id(state, name) else (parse_reference(name).canonical,))
+    return Saved(found.descriptor, found.manifest, names_saved(state, name))
+
+
+def names_saved(state: State, name: str) -> tuple[str, ...]:
+    """What an archive calls the image that is saved as `name`: nothing where that is its id."""
+    return () if _by_id(state, name) else (parse_reference(name).canonical,)
 
 
 def _write_all(fd: int, data: bytes) -> None:

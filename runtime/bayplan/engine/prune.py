@@ -15,7 +15,7 @@ from bayplan.store import cache, records
 from bayplan.store.sweep import Swept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from bayplan.store.records import ImageRow
 
@@ -129,23 +129,34 @@ def _volumes(state: State, which: Which, *, every: bool) -> tuple[tuple[str, ...
     return tuple(gone), size
 
 
-def _images(state: State, which: Which, *, every: bool) -> tuple[str, ...]:
+def unused_images(state: State, which: Which = ALL, *, every: bool = False) -> tuple[ImageRow, ...]:
+    """The images that a prune would remove: those that no container uses and that have no name, or with `every` whatever name."""
     used = {row.image for row in records.containers(state.records)}
     names = records.image_names(state.records)
     unused = [row for row in records.images(state.records) if row.id not in used and (every or row.id not in names)]
+    return tuple(row for row in unused if which.takes(_labels(state, row), row.created))
+
+
+def _images(state: State, which: Which, *, every: bool) -> tuple[str, ...]:
+    names = records.image_names(state.records)
     lines: list[str] = []
-    for row in unused:
-        if which.takes(_labels(state, row), row.created) and _forget(state, row):
+    for row in unused_images(state, which, every=every):
+        if _forget(state, row):
             lines += [f"untagged: {parse_reference(name).familiar}" for name in names.get(row.id, ())]
             lines.append(f"deleted: {row.id}")
     return tuple(lines)
 
 
-def _build_cache(state: State, which: Which, *, every: bool) -> tuple[str, ...]:
-    """How old a step is, its last use says. Steps carry no labels."""
-    used = {layer for row in records.images(state.records) for layer in row.layers}
+def unused_steps(state: State, which: Which = ALL, *, every: bool = False, without: Collection[str] = ()) -> tuple[str, ...]:
+    """The keys of the steps that a prune would remove from the build cache when the images `without` are gone. How old a step is, its last
+    use says. Steps carry no labels."""
+    used = {layer for row in records.images(state.records) if row.id not in without for layer in row.layers}
     steps = [step for step in cache.steps(state.records) if every or step.layer not in used]
-    gone = tuple(step.key for step in steps if which.takes((), step.used))
+    return tuple(step.key for step in steps if which.takes((), step.used))
+
+
+def _build_cache(state: State, which: Which, *, every: bool) -> tuple[str, ...]:
+    gone = unused_steps(state, which, every=every)
     with records.transaction(state.records):
         cache.remove(state.records, gone)
     return gone

@@ -50,15 +50,16 @@ def push(
     `tell` is called for each layer with the twelve digits that it is known by, perhaps in a fork. Raises NotFound, Denied, Invalid,
     Unavailable; what came to the registry stays there without a name.
     """
-    wanted = _wanted(state, name, every_tag=every_tag)
+    going = wanted(state, name, every_tag=every_tag)
     with using(state.root):
         return tuple(
             _push_one(state, reference, row, compression=compression, format=format, auth=auth, settings=settings, tell=tell)
-            for reference, row in wanted
+            for reference, row in going
         )
 
 
-def _wanted(state: State, name: str, *, every_tag: bool) -> tuple[tuple[Reference, ImageRow], ...]:
+def wanted(state: State, name: str, *, every_tag: bool) -> tuple[tuple[Reference, ImageRow], ...]:
+    """What a push of `name` would send, and under which names. Raises NotFound, Invalid."""
     reference = parse_reference(name)
     if not every_tag:
         row = records.image_named(state.records, reference.canonical)

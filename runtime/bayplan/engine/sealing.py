@@ -58,8 +58,7 @@ def make(state: State, document: Mapping[str, Any], *, diff_ids: Sequence[Digest
     the document is no config, NotFound where a layer is not there.
     """
     chain = tuple(parse_digest(str(each)) for each in diff_ids)
-    rootfs = {"type": "layers", "diff_ids": [str(each) for each in chain]}
-    data = json.dumps({**document, "rootfs": rootfs}, separators=(",", ":"), sort_keys=True).encode()
+    data = config_bytes(document, chain)
     config, digest = parse_image_config(data), blobs.digest_of(data)
     size = sum(layers.size(state.root, each) for each in chain)
     layers.complete(state.root, chain)
@@ -72,6 +71,12 @@ def make(state: State, document: Mapping[str, Any], *, diff_ids: Sequence[Digest
     with records.transaction(state.records):
         records.put_image(state.records, row, tuple(names))
     return row
+
+
+def config_bytes(document: Mapping[str, Any], diff_ids: Sequence[Digest | str]) -> bytes:
+    """The config that `make` gives an image, whose digest is its id."""
+    rootfs = {"type": "layers", "diff_ids": [str(each) for each in diff_ids]}
+    return json.dumps({**document, "rootfs": rootfs}, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _recorded(state: State, image_id: str) -> ImageRow | None:
@@ -93,11 +98,11 @@ def sealed(state: State, row: ImageRow, *, compression: str = "gzip") -> Sealed:
 
 
 def _seal(state: State, row: ImageRow, compression: str) -> Sealed:
-    config_bytes = images.config_bytes(state, row.id)
-    chain = parse_image_config(config_bytes).diff_ids
+    own = images.config_bytes(state, row.id)
+    chain = parse_image_config(own).diff_ids
     made = {diff_id: each.descriptor for diff_id, each in _known(state, set(chain)).items()}
     made.update(_pack_layers(state.root, [each for each in dict.fromkeys(chain) if each not in made], compression))
-    config = Descriptor(OCI_CONFIG, parse_digest(row.id), len(config_bytes))
+    config = Descriptor(OCI_CONFIG, parse_digest(row.id), len(own))
     manifest = Manifest(OCI_MANIFEST, config, tuple(made[each] for each in chain))
     data = archives.manifest_document(manifest)
     digest = blobs.digest_of(data)
