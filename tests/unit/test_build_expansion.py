@@ -194,6 +194,8 @@ def test_a_runs_mounts_are_known_after_their_variables() -> None:
 def test_an_error_says_where_it_stands() -> None:
     with pytest.raises(Invalid, match=r"^Dockerfile:2: variable X: it has to be set \(in 'USER \${X\?}'\)"):
         expanded("USER ${X?}", {})
+    with pytest.raises(Invalid, match=r"^Dockerfile:2: VOLUME: a volume's path is empty"):
+        expanded("VOLUME $NOTHING", {})
     with pytest.raises(Invalid, match=r"^Dockerfile:2: .*unknown mount type 'q'"):
         expanded("RUN --mount=type=$T x", {"T": "q"})
 

@@ -66,6 +66,7 @@ def test_a_healthcheck_has_its_times() -> None:
     health = read("HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=2s --start-interval=1s --retries=7 CMD a")
     assert isinstance(health, Health), "of its own kind"
     assert health.healthcheck[1:] == (90 * SECOND, SECOND // 2, 7, 2 * SECOND, SECOND), "in nanoseconds"
+    assert read("HEALTHCHECK --interval=.5s CMD a").healthcheck.interval == SECOND // 2, "as Go reads it"
     assert read("HEALTHCHECK --interval=0s --retries=0 CMD a").healthcheck == read("HEALTHCHECK CMD a").healthcheck, "0 is the default"
 
 
@@ -180,6 +181,7 @@ def test_a_run_has_its_flags() -> None:
         ("HEALTHCHECK NONE a", "takes no arguments"), ("HEALTHCHECK CMD", "a command is missing"),
         ("HEALTHCHECK CMD []", "a command is missing"), ("HEALTHCHECK a", "neither CMD nor NONE"),
         ("HEALTHCHECK --interval=5 CMD a", "--interval: a duration with its unit"), ("HEALTHCHECK --interval=1us CMD a", "at least 1ms"),
+        ("HEALTHCHECK --interval=1d CMD a", "hours, minutes and seconds"),
         ("HEALTHCHECK --retries=-1 CMD a", "--retries: "),
         ("ONBUILD", "an instruction is needed"), ("ONBUILD ONBUILD RUN a", "ONBUILD is not allowed"),
         ("ONBUILD from a", "FROM is not allowed"), ("ONBUILD MAINTAINER a", "MAINTAINER is not"),

@@ -15,7 +15,7 @@ from bayplan.errors import Invalid
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from bayplan.build.instructions import Instruction, Pairs
 
@@ -81,7 +81,7 @@ def _expand(instruction: Instruction, one: Expand, document: Expand, variables: 
         ports = tuple(port for written in instruction.ports for port in split(written, variables, escape=escape))
         return instruction._replace(ports=ports)
     if isinstance(instruction, Volume):
-        return instruction._replace(paths=tuple(one(path) for path in instruction.paths))
+        return instruction._replace(paths=_paths(one(path) for path in instruction.paths))
     if isinstance(instruction, Workdir):
         return instruction._replace(path=one(instruction.path))
     if isinstance(instruction, User):
@@ -89,6 +89,13 @@ def _expand(instruction: Instruction, one: Expand, document: Expand, variables: 
     if isinstance(instruction, StopSignal):
         return instruction._replace(signal=one(instruction.signal))
     return instruction
+
+
+def _paths(paths: Iterable[str]) -> tuple[str, ...]:
+    found = tuple(paths)
+    if "" in found:
+        raise Invalid("VOLUME: a volume's path is empty")
+    return found
 
 
 def _pairs(pairs: Pairs, one: Expand) -> Pairs:

@@ -8,6 +8,8 @@ text is, and how many arguments are wrong, is decided as BuildKit's frontend doe
 
 from __future__ import annotations
 
+import re
+
 from bayplan.build import lexer, run_mounts, syntax, words
 from bayplan.build.flags import BOOLEAN, MANY, TEXT, Flags, parse_flags
 from bayplan.build.instructions import (
@@ -254,7 +256,10 @@ def _healthcheck(statement: Statement, found: Flags, escape: str) -> Health:
 
 
 def _duration(found: Flags, name: str) -> int:
-    value = units.duration(Node(found.text(name) or "0", f"--{name}"))
+    node = Node(re.sub(r"(?<!\d)\.(?=\d)", "0.", found.text(name)) or "0", f"--{name}")
+    if "d" in node.value:  # Go has no days
+        raise node.expected("a duration in hours, minutes and seconds")
+    value = units.duration(node)
     if 0 < value < _MILLISECOND:
         raise Invalid(f"--{name} is at least 1ms, not {found.text(name)}")
     return value
