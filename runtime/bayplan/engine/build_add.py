@@ -8,17 +8,21 @@ import stat
 
 from bayplan.engine import build_content
 from bayplan.engine.build_content import Source
-from bayplan.engine.build_copy import Order
-from bayplan.engine.build_site import Site
+from bayplan.engine.build_order import Order
 from bayplan.errors import Invalid, Unavailable
 from bayplan.kernel import paths
+from bayplan.model.late import late
 from bayplan.model.value import TYPE_CHECKING
-from bayplan.store import codecs, extraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bayplan.build.instructions import Copy, Inline
+    from bayplan.engine.build_site import Site
+    from bayplan.store import codecs, extraction
+else:
+    codecs = late("bayplan.store.codecs")
+    extraction = late("bayplan.store.extraction")
 
 _CHUNK = 1 << 20
 _WEB = re.compile(r"https?://", re.IGNORECASE)

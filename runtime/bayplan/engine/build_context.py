@@ -7,13 +7,15 @@ import sys
 
 from bayplan.build.instructions import Copy, Place
 from bayplan.engine import build_add, build_content
-from bayplan.engine.build_site import Site
 from bayplan.errors import Invalid, NotFound
 from bayplan.kernel import paths
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from bayplan.engine.build_content import Source
+    from bayplan.engine.build_site import Site
 
 _NAMES = ("Dockerfile", "Containerfile")
 _FILE_LIMIT = 2 << 20
@@ -113,15 +115,10 @@ def _excludes(directory: str, own: bytes) -> Callable[[str], bool]:
         finally:
             os.close(root)
     if not own:
-        return nothing
+        return build_content.nothing
     from bayplan.build import ignore
 
     return ignore.parse(_bounded(own, _IGNORE)).excludes
-
-
-def nothing(path: str) -> bool:
-    """Excludes no path."""
-    return False
 
 
 def _standard_input(site: Site, dockerfile: str) -> Context:
@@ -130,13 +127,17 @@ def _standard_input(site: Site, dockerfile: str) -> Context:
     with open(f"{directory}/input", "wb") as file:
         while chunk := sys.stdin.buffer.read(_CHUNK):
             file.write(chunk)
-    return _fetched(site, build_content.Source(build_content.open_root(directory), "input", nothing, unpack=True), dockerfile, "-")
+    return _fetched(site, _archive_at(f"{directory}/input"), dockerfile, "-")
+
+
+def _archive_at(path: str) -> Source:
+    root = build_content.open_root(os.path.dirname(path))
+    return build_content.Source(root, os.path.basename(path), build_content.nothing, unpack=True)
 
 
 def _archive(site: Site, path: str, dockerfile: str) -> Context:
     """A Dockerfile by its absolute path lies beside the archive, any other one in it."""
-    source = build_content.Source(build_content.open_root(os.path.dirname(path)), os.path.basename(path), nothing, unpack=True)
-    top = build_add.extracted(site, source)
+    top = build_add.extracted(site, _archive_at(path))
     if not top:
         raise Invalid(f"building {path}: it is neither a directory nor an archive")
     return _local(top, dockerfile) if os.path.isabs(dockerfile) else _inside(top, dockerfile)
@@ -148,13 +149,13 @@ def _remote(site: Site, address: str, dockerfile: str) -> Context:
     return _fetched(site, source, dockerfile, address)
 
 
-def _fetched(site: Site, source: build_content.Source, dockerfile: str, name: str) -> Context:
+def _fetched(site: Site, source: Source, dockerfile: str, name: str) -> Context:
     top = build_add.extracted(site, source)
     if top:
         return _inside(top, dockerfile)
     empty = site.step_directory()
     data = b"".join(_some(build_add.chunks(source)))
-    return Context(empty, _bounded(data, name), name, nothing)
+    return Context(empty, _bounded(data, name), name, build_content.nothing)
 
 
 def _some(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -14,29 +14,16 @@ import time
 from bayplan.build import modes
 from bayplan.engine import build_content
 from bayplan.engine.build_content import Item, Source
+from bayplan.engine.build_order import Order
 from bayplan.engine.build_site import Site
 from bayplan.errors import Invalid, Kernel
 from bayplan.kernel import linux, paths, users
 from bayplan.kernel.rootfs import mount_rootfs
 from bayplan.model.runtime import User
-from bayplan.model.value import NamedTuple
 from bayplan.store import adoption
 
 _CHUNK = 1 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Order(NamedTuple):
-    """What to copy where: `destination` is absolute; `into` says that it is a directory, whatever is there. `chown` as in the file, "" for
-    the usual. `names` are those of the sources beneath the destination (--parents), or none."""
-
-    sources: tuple[Source, ...]
-    destination: str
-    into: bool = False
-    chown: str = ""
-    chmod: str = ""
-    link: bool = False
-    names: tuple[str, ...] = ()
 
 
 def copy(site: Site, layers: tuple[str, ...], order: Order) -> str | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bayplan.build.instructions import Instruction, Run
-    from bayplan.engine.build_copy import Order
+    from bayplan.engine.build_order import Order
 
 _FORM = 1  # to be raised where a step comes to make something else of the same
 

@@ -6,13 +6,14 @@ import os
 
 from bayplan.build import draft as drafts
 from bayplan.build.instructions import Run, RunMount
-from bayplan.engine.build_site import Site
 from bayplan.errors import Denied, Invalid, NotFound
 from bayplan.model.runtime import Mount
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from bayplan.engine.build_site import Site
 
 INSECURE, HOST_NETWORK = "security.insecure", "network.host"  # BuildKit's names
 _ID_LIMIT = 200

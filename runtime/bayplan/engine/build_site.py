@@ -10,21 +10,29 @@ import fcntl
 import hashlib
 import os
 
-from bayplan.engine import cgroup, clock, networks
+from bayplan.engine import clock
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Unavailable
-from bayplan.kernel import links, linux
-from bayplan.kernel.cgroups import Cgroup
-from bayplan.kernel.rootfs import Overlay, mount_rootfs
+from bayplan.kernel import linux
 from bayplan.model.digest import parse_digest
+from bayplan.model.late import late
 from bayplan.model.network import Network
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.plan import addresses
 from bayplan.store import layers, records, staging
 
 if TYPE_CHECKING:
+    from bayplan.engine import cgroup, networks
+    from bayplan.kernel import links, rootfs
+    from bayplan.kernel.cgroups import Cgroup
+    from bayplan.kernel.rootfs import Overlay
     from bayplan.model.runtime import Resources
     from bayplan.store.records import NetworkRow
+else:  # a build that is cached as a whole makes nothing
+    cgroup = late("bayplan.engine.cgroup")
+    networks = late("bayplan.engine.networks")
+    links = late("bayplan.kernel.links")
+    rootfs = late("bayplan.kernel.rootfs")
 
 NETWORK = "bayplan-build"
 
@@ -69,7 +77,7 @@ class Site:
         if not (*tops, *lower):  # FROM scratch: an overlay has at least one
             os.mkdir(f"{directory}/nothing", 0o755)
             tops = (os.path.relpath(f"{directory}/nothing", self.state.root.path),)
-        return Overlay(self.state.root.path, (*tops, *lower), f"{directory}/upper", f"{directory}/work")
+        return rootfs.Overlay(self.state.root.path, (*tops, *lower), f"{directory}/upper", f"{directory}/work")
 
     def trees(self, diff_ids: tuple[str, ...]) -> tuple[str, ...]:
         """The layers' directories, topmost first, for store/merged.py."""
@@ -80,7 +88,7 @@ class Site:
         """Where the root file system of another stage, or an image, can be read; what is written there is lost."""
         if diff_ids not in self._mounted:
             directory = self.step_directory()
-            os.close(mount_rootfs(self.overlay(diff_ids, directory)))
+            os.close(rootfs.mount_rootfs(self.overlay(diff_ids, directory)))
             self._mounted[diff_ids] = f"{directory}/upper"
         return self._mounted[diff_ids]
 

@@ -9,14 +9,13 @@ from bayplan.build import draft as drafts
 from bayplan.build import expansion, stages
 from bayplan.build import instructions as dockerfile
 from bayplan.build.draft import Draft
-from bayplan.engine import build_add, build_content, build_context, build_copy, build_keys, build_mounts, build_run
+from bayplan.engine import build_content, build_keys
 from bayplan.engine.build_content import Source
-from bayplan.engine.build_copy import Order
-from bayplan.engine.build_mounts import Given, agent_path
+from bayplan.engine.build_order import Order
 from bayplan.engine.build_report import CACHED, MADE
-from bayplan.engine.build_site import Site
 from bayplan.errors import BayplanError, Invalid
 from bayplan.model.digest import parse_digest
+from bayplan.model.late import late
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.store import cache, layers, records
 
@@ -25,7 +24,15 @@ if TYPE_CHECKING:
 
     from bayplan.build.instructions import Instruction
     from bayplan.build.stages import Plan
+    from bayplan.engine import build_add, build_copy, build_mounts, build_run
+    from bayplan.engine.build_mounts import Given
     from bayplan.engine.build_report import Report
+    from bayplan.engine.build_site import Site
+else:  # a build that is cached as a whole makes nothing
+    build_add = late("bayplan.engine.build_add")
+    build_copy = late("bayplan.engine.build_copy")
+    build_mounts = late("bayplan.engine.build_mounts")
+    build_run = late("bayplan.engine.build_run")
 
 _DESCRIPTION_LIMIT = 1000  # characters
 _SHOWN = 160  # the same, where a step is named
@@ -137,7 +144,7 @@ class Stage:
                 if content is not None:
                     found[mount.environment] = content.decode("utf-8", "surrogateescape")
             elif mount.type == "ssh" and (mount.id or "default") in self.work.given.agents:
-                found["SSH_AUTH_SOCK"] = agent_path(mount)
+                found["SSH_AUTH_SOCK"] = build_mounts.agent_path(mount)
         return found
 
     def _mounted(self, mount: dockerfile.RunMount) -> str:
@@ -162,7 +169,7 @@ class Stage:
         local = tuple(each for each in wanted.sources if not (wanted.add and build_add.is_remote(each)))
         remote = tuple(each for each in wanted.sources if each not in local)
         with _opened(top) as root:
-            excludes = build_add.excludes(wanted, build_context.nothing if wanted.origin else self.work.excludes)
+            excludes = build_add.excludes(wanted, build_content.nothing if wanted.origin else self.work.excludes)
             unpack = wanted.add and wanted.unpack is not False
             found = [
                 Source(root, path, excludes, owned=bool(wanted.origin), unpack=unpack)
