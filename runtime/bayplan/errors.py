@@ -7,6 +7,7 @@
      ├── Denied        credentials or privileges do not suffice
      │    └── Refused  the host's policy refuses an image: no older copy of it makes up for that
      ├── Unavailable   something outside does not answer, or the host lacks what this needs
+     │    └── Full     the disk is full but for its reserve
      └── Kernel        the kernel refused a step; carries its errno
 
 A message says what we were doing, what is wrong with what, and the remedy where it is known:
@@ -46,6 +47,10 @@ class Refused(Denied):
 
 class Unavailable(BayplanError):
     kind = "unavailable"
+
+
+class Full(Unavailable):
+    kind = "full"
 
 
 class Kernel(BayplanError):

@@ -27,6 +27,7 @@ from bayplan.model.image import (
     Descriptor,
     Index,
     Manifest,
+    Platform,
     choose_platform,
     machine_platform,
     parse_image_config,
@@ -34,7 +35,7 @@ from bayplan.model.image import (
 )
 from bayplan.model.reference import parse_reference
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.store import archive, blobs, codecs, staging, tar, workers
+from bayplan.store import archive, blobs, codecs, room, staging, tar, workers
 from bayplan.store.archive import Members
 from bayplan.store.ingest import ingest, is_complete
 from bayplan.store.records import ImageRow
@@ -109,6 +110,7 @@ def _take_in(root: StateRoot, members: Members, held: Held) -> Pulled:
     manifest, config = held.resolved.manifest, held.resolved.config
     triples = {diff_id: (each, name) for diff_id, each, name in zip(config.diff_ids, manifest.layers, held.sources)}
     missing = [(diff_id, *pair) for diff_id, pair in triples.items() if not is_complete(root, pair[0], diff_id)]
+    room.check(root.path, "loading an image", need=2 * sum(each.size for _, each, _ in missing))  # the blob, and no less unpacked
     jobs = [partial(_take_layer, root, members, each, diff_id, name) for diff_id, each, name in missing]
     workers.run(jobs, at_once=AT_ONCE)
     return keep(root, held.resolved, names=held.names)
@@ -264,11 +266,19 @@ def _descriptor_document(descriptor: Descriptor, **more: object) -> dict[str, ob
     return {"mediaType": descriptor.media_type, "digest": str(descriptor.digest), "size": descriptor.size, **more}
 
 
-def import_rootfs(source: str, *, root: StateRoot, created: str = "", run: Mapping[str, Any] | None = None) -> Pulled:
+def import_rootfs(
+    source: str,
+    *,
+    root: StateRoot,
+    created: str = "",
+    run: Mapping[str, Any] | None = None,
+    comment: str = "",
+    platform: Platform | None = None,
+) -> Pulled:
     """Make an image of one layer from a root file system's archive: a file, compressed or not, or "-".
 
-    `created` is RFC 3339 or ""; `run` is the config's `config` object (Cmd, Env, ...). The same content and values give
-    the same image. Raises NotFound, Invalid, Unavailable, Kernel.
+    `created` is RFC 3339 or ""; `run` is the config's `config` object (Cmd, Env, ...); `comment` is for its history, `platform` is this
+    machine's where it is None. The same content and values give the same image. Raises NotFound, Invalid, Unavailable, Kernel.
     """
     root.create()
     staging.sweep(root)
@@ -280,7 +290,8 @@ def import_rootfs(source: str, *, root: StateRoot, created: str = "", run: Mappi
         digest = _hashed(_whole(file))
         diff_id = _hashed(codecs.decoder(packed)(_whole(file))) if packed else digest
         layer = Descriptor(f"{DOCKER_LAYER}.{packed}" if packed else DOCKER_LAYER, digest, os.fstat(file).st_size)
-        resolved = _single(layer, diff_id, created, run or {})
+        entry = {"created_by": "import", **({"created": created} if created else {}), **({"comment": comment} if comment else {})}
+        resolved = _single(layer, diff_id, entry, run or {}, platform or machine_platform(os.uname().machine))
         ingest(root, layer, diff_id, source=lambda: _whole(file))
         return keep(root, resolved)
 
@@ -292,15 +303,15 @@ def _whole(file: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _single(layer: Descriptor, diff_id: Digest, created: str, run: Mapping[str, Any]) -> Resolved:
-    platform = machine_platform(os.uname().machine)
-    document: dict[str, Any] = {"architecture": platform.architecture, "os": "linux", "config": dict(run)}
+def _single(layer: Descriptor, diff_id: Digest, entry: Mapping[str, str], run: Mapping[str, Any], platform: Platform) -> Resolved:
+    """An image of one layer; `entry` is its history."""
+    document: dict[str, Any] = {"architecture": platform.architecture, "os": platform.os, "config": dict(run)}
     if platform.variant:
         document["variant"] = platform.variant
-    if created:
-        document["created"] = created
+    if "created" in entry:
+        document["created"] = entry["created"]
     document["rootfs"] = {"type": "layers", "diff_ids": [str(diff_id)]}
-    document["history"] = [{"created_by": "import", **({"created": created} if created else {})}]
+    document["history"] = [dict(entry)]
     config_bytes = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     image_id = blobs.digest_of(config_bytes)
     manifest = Manifest(DOCKER_MANIFEST, Descriptor(DOCKER_CONFIG, image_id, len(config_bytes)), (layer,))

@@ -95,7 +95,6 @@ def predict(state: State, request: Request) -> Prediction:
 def _aside(state: State) -> Iterator[str]:
     """A directory for what a build looks at; a state that is not there is not made for it."""
     if os.path.isdir(state.root.staging):
-        build_site.verify_driver(state)
         with locks.content(state.root.path, exclusive=False), staging.claimed(state.root, f"build-{os.urandom(6).hex()}") as directory:
             yield directory
         return

@@ -6,8 +6,8 @@ import contextlib
 import os
 
 from bayplan.build import draft as drafts
-from bayplan.build import expansion, reading, syntax
-from bayplan.engine import clock, containers, images, pause, pull, sealing
+from bayplan.build import expansion, instructions, reading, syntax
+from bayplan.engine import clock, containers, guard, images, pause, pull, sealing
 from bayplan.engine.containers import RUNNING, Record
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid
@@ -76,7 +76,7 @@ def commit(
     names = (parse_reference(name).canonical,) if name else ()
     document = jsontext.loads(images.config_bytes(state, record.image_id).decode())
     draft = with_changes(_as_run(drafts.of_image(document), record), changes)
-    with pull.using(state.root), _held(state, record, pausing=pausing):
+    with guard.clearing(state), pull.using(state.root), _held(state, record, pausing=pausing):
         adopted = _layer(state, record, epoch)
         created = clock.now() if epoch is None else clock.rfc3339(epoch * 1_000_000_000)
         entry: dict[str, Any] = {"created": created, "created_by": _command(state, record), "comment": message, "author": author}
@@ -98,6 +98,11 @@ def with_changes(draft: Draft, changes: Iterable[str]) -> Draft:
     return draft
 
 
+def run_config(changes: Iterable[str]) -> dict[str, Any]:
+    """The `config` object of an image's config that such instructions make of nothing."""
+    return {key: value for key, value in with_changes(drafts.Draft(), changes).run.items() if value not in (None, "", [], {})}
+
+
 def _as_run(draft: Draft, record: Record) -> Draft:
     """What the container was run with takes the place of what the image says, as `docker commit` keeps it."""
     spec, run = record.spec, dict(draft.run)
@@ -112,6 +117,9 @@ def _as_run(draft: Draft, record: Record) -> Draft:
     for key, value in (("User", spec.user), ("WorkingDir", spec.working_dir), ("StopSignal", spec.stop_signal)):
         if value:
             run[key] = value
+    if spec.healthcheck:
+        draft = drafts.apply(draft._replace(run=run), instructions.Health(instructions.Place(0, 0, ""), spec.healthcheck))
+        run = dict(draft.run)
     ports: dict[str, Any] = {port if "/" in port else f"{port}/tcp": {} for port in spec.expose}
     run["ExposedPorts"] = {**(run.get("ExposedPorts") or {}), **ports}
     return draft._replace(run=run)

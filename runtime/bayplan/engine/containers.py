@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bayplan.engine import clock, images, volumes
+from bayplan.engine import clock, guard, images, volumes
 from bayplan.engine.state import State
 from bayplan.errors import Conflict, Invalid, NotFound, Unavailable
 from bayplan.model import jsontext, names
@@ -72,7 +72,7 @@ def create(
 
         runtime_calls.find(spec.runtime)
     state.root.create()
-    with locks.content(state.root.path, exclusive=False):  # no sweep takes the image before the record names it
+    with guard.clearing(state), locks.content(state.root.path, exclusive=False):  # no sweep takes the image before the record names it
         image = images.ensure(state, spec.image, pull=spec.pull, platform=spec.platform, auth=auth)
         config = images.config(state, image.id)
         arguments(spec, config)

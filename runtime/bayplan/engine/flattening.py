@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from bayplan.engine import images, pull, sealing
+from bayplan.engine import guard, images, pull, sealing
 from bayplan.engine.state import State
 from bayplan.errors import Invalid
 from bayplan.model import jsontext
@@ -32,7 +32,7 @@ def flatten(state: State, source: str, name: str = "", *, keep: int = 0, epoch: 
     """
     names = (parse_reference(name).canonical,) if name else ()
     row = images.find(state, source)
-    with pull.using(state.root):
+    with guard.clearing(state), pull.using(state.root):
         data = images.config_bytes(state, row.id)
         chain, document = parse_image_config(data).diff_ids, jsontext.loads(data.decode())
         if not 0 <= keep <= len(chain):

@@ -57,10 +57,10 @@ def ensure(
 
 def fetch(state: State, reference: str, *, platform: str = "", auth: Mapping[str, str] | None = None, quiet: bool = False) -> ImageRow:
     """Pull `reference` from its registry and record it under that name."""
-    from bayplan.engine import progress, pull
+    from bayplan.engine import guard, progress, pull
 
     wanted, report = parse_reference(reference), None if quiet else progress.on_terminal(reference)
-    with pull.using(state.root):
+    with guard.clearing(state), pull.using(state.root):
         pulled = pull.pull(wanted, root=state.root, platform=platform, auth=auth, report=report)
         progress.end()
         return record(state, pulled, (wanted.canonical,))
@@ -232,19 +232,19 @@ def exists_on_disk(state: State, row: ImageRow) -> bool:
 def load(state: State, source: str) -> tuple[ImageRow, ...]:
     """Take in every image of an archive (docker-archive, oci-archive, OCI layout; "-" is standard input) under the names that
     it gives them, as `docker load` does. Raises what archives.load raises; then no name has moved."""
-    from bayplan.engine import archives, pull
+    from bayplan.engine import archives, guard, pull
 
-    with pull.using(state.root):
+    with guard.clearing(state), pull.using(state.root):
         loaded = archives.load(source, root=state.root)
         return tuple(record(state, each, each.names) for each in loaded)
 
 
 def load_as(state: State, source: str, reference: str) -> ImageRow:
     """Take in the one image that an archive holds, or the one of several that it calls `reference`, under that name alone."""
-    from bayplan.engine import archives, pull
+    from bayplan.engine import archives, guard, pull
 
     wanted = parse_reference(reference).canonical
-    with pull.using(state.root):
+    with guard.clearing(state), pull.using(state.root):
         loaded = archives.load(source, root=state.root)
         return record(state, chosen(loaded, wanted, source), (wanted,))
 
@@ -269,21 +269,37 @@ def chosen(loaded: tuple[Any, ...], wanted: str, source: str) -> Any:
     return named[0] if named else loaded[0]
 
 
-def import_(state: State, source: str, reference: str = "", *, run: Mapping[str, Any] | None = None) -> ImageRow:
+def import_(
+    state: State,
+    source: str,
+    reference: str = "",
+    *,
+    run: Mapping[str, Any] | None = None,
+    comment: str = "",
+    platform: str = "",
+) -> ImageRow:
     """Make an image of one layer from a root file system's archive ("-" is standard input), named `reference` if given.
 
-    `run` is the `config` object of its config (Cmd, Env and the like)."""
-    from bayplan.engine import archives, clock, pull
+    `run` is the `config` object of its config (Cmd, Env and the like), `comment` is for its history; `platform` is what it is for."""
+    from bayplan.engine import archives, clock, guard, pull
+    from bayplan.model.image import parse_platform
 
     names = (parse_reference(reference).canonical,) if reference else ()
-    with pull.using(state.root):
-        return record(state, archives.import_rootfs(source, root=state.root, created=clock.now(), run=run), names)
+    wanted = parse_platform(platform) if platform else None
+    with guard.clearing(state), pull.using(state.root):
+        made = archives.import_rootfs(source, root=state.root, created=clock.now(), run=run, comment=comment, platform=wanted)
+        return record(state, made, names)
 
 
-def save(state: State, names: tuple[str, ...], path: str, format: str = "docker-archive") -> None:
-    """Write images with the names given here as one archive to `path`, "-" for standard output. A failure leaves no file."""
+def save(state: State, names: tuple[str, ...], path: str, format: str = "docker-archive", *, platform: str = "") -> None:
+    """Write images with the names given here as one archive to `path`, "-" for standard output. A failure leaves no file.
+
+    Raises NotFound where an image is not there, or not for `platform`."""
     from bayplan.engine import archives
 
+    for name in names:
+        if not matches(state, find(state, name), platform):
+            raise NotFound(f"saving image {name}: it is not for {platform}; pull that one first")
     wanted = tuple(_saved(state, name) for name in names)
     write_to(path, lambda write: archives.save(wanted, write, root=state.root, format=format))
 

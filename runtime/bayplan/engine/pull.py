@@ -25,7 +25,7 @@ from bayplan.model.value import TYPE_CHECKING, NamedTuple
 from bayplan.registry.http import Settings
 from bayplan.registry.protocol import Access
 from bayplan.registry.remote import Remote, ask
-from bayplan.store import blobs, layers, locks, staging, workers
+from bayplan.store import blobs, layers, locks, room, staging, workers
 from bayplan.store.ingest import ingest, is_complete
 from bayplan.store.root import StateRoot
 
@@ -211,6 +211,7 @@ def _fetch_layers(root: StateRoot, resolved: Resolved, access: Access, settings:
     pairs = dict(zip(resolved.config.diff_ids, resolved.manifest.layers))
     missing = [(each, diff_id) for diff_id, each in pairs.items() if not is_complete(root, each, diff_id)]
     missing.sort(key=lambda pair: -pair[0].size)
+    room.check(root.path, f"pulling {resolved.reference}", need=2 * sum(each.size for each, _ in missing))  # the blob, and no less unpacked
     jobs = [partial(_fetch_layer, root, each, diff_id, access, settings) for each, diff_id in missing]
     watch = partial(_watch, report, sum(each.size for each, _ in missing)) if report else None
     workers.run(jobs, at_once=AT_ONCE, watch=watch)

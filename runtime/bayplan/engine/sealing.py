@@ -13,7 +13,7 @@ import os
 import struct
 from functools import partial
 
-from bayplan.engine import archives, images, pull
+from bayplan.engine import archives, guard, images, pull
 from bayplan.engine.state import State
 from bayplan.errors import Invalid, NotFound
 from bayplan.model.digest import Digest, parse_digest
@@ -92,7 +92,7 @@ def sealed(state: State, row: ImageRow, *, compression: str = "gzip") -> Sealed:
     """
     if compression not in COMPRESSIONS:
         raise Invalid(f"compressing layers: {compression!r} is none of {', '.join(filter(None, COMPRESSIONS))}")
-    with pull.using(state.root):
+    with guard.clearing(state), pull.using(state.root):
         found = archives.find_manifest(state.root, row)
         return Sealed(row, *found) if found else _seal(state, row, compression)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from bayplan.errors import Invalid, NotFound
 from bayplan.model.value import NamedTuple
 from bayplan.store import codecs, tar
+from bayplan.store.room import Watch
 
 _CHUNK = 1 << 20
 _MEMBERS_LIMIT = 100_000
@@ -187,7 +188,9 @@ def seekable(source: str, *, spool: Callable[[], int], packed: bool) -> int:
         if not name and _rewind(file):
             return os.dup(file)
         target = spool()
+        watch = Watch(f"/proc/self/fd/{target}", f"reading the archive {source}")
         for chunk in codecs.decoder(name)(_joined(head, chunks)):
+            watch.take(len(chunk))
             _write_all(target, chunk)
         return target
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from bayplan.model.value import TYPE_CHECKING
-from bayplan.store import layers
+from bayplan.store import layers, room
 from bayplan.store.copying import merge
 from bayplan.store.drivers import Changes, Tree
 from bayplan.store.root import StateRoot
@@ -24,8 +24,9 @@ def prepare(root: StateRoot, directory: str, diff_ids: tuple[Digest, ...]) -> Tr
 
 
 def copy_rootfs(root: StateRoot, diff_ids: tuple[Digest, ...], target: str) -> None:
-    """Make the image's root file system as a plain directory `target`, which does not exist. Raises OSError, NotFound, and then
-    nothing of it is left."""
+    """Make the image's root file system as a plain directory `target`, which does not exist. Raises Full, OSError, NotFound,
+    and then nothing of it is left."""
+    room.check(root.path, "copying a root file system", need=sum(layers.size(root, each) for each in set(diff_ids)))
     staged = f"{target}.making"
     remove_tree(staged, scratch=root.staging)  # of a process that was killed
     os.mkdir(staged, 0o755)

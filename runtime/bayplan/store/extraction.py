@@ -25,6 +25,7 @@ from bayplan.errors import BayplanError, Invalid, Kernel
 from bayplan.model.digest import Digest
 from bayplan.model.value import NamedTuple
 from bayplan.store import codecs
+from bayplan.store.room import Watch
 from bayplan.store.tar import Stream
 from bayplan.store.unpack import apply
 
@@ -137,7 +138,13 @@ def _unpack(tree: str, source: int, algorithm: str, room: int) -> dict[str, Any]
     os.umask(0)
     os.chroot(tree)
     os.chdir("/")
-    stream = Stream(_in_thread(decode(_joined(head, chunks))), seen=digest.update, limit=room)
+    watch = Watch("/", "unpacking a layer")
+
+    def seen(chunk: bytes) -> None:
+        digest.update(chunk)
+        watch.take(len(chunk))
+
+    stream = Stream(_in_thread(decode(_joined(head, chunks))), seen=seen, limit=room)
     unpacked = apply(stream)
     return {
         "digest": digest.hexdigest(),
@@ -198,7 +205,7 @@ def _parse_report(document: Any, status: int) -> Report:
         )
     if document["kind"] == "kernel":
         raise Kernel(document["message"], OSError(document["errno"], os.strerror(document["errno"])))
-    for kind in (errors.Invalid, errors.Unavailable):
+    for kind in (errors.Invalid, errors.Unavailable, errors.Full):
         if document["kind"] == kind.kind:
             raise kind(document["message"])
     raise AssertionError(f"the unpacking process failed: {document['message']}")

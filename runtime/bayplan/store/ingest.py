@@ -10,10 +10,10 @@ from bayplan.model.digest import Digest
 from bayplan.model.image import Descriptor
 from bayplan.store import blobs, extraction, layers
 from bayplan.store.native import syncfs
+from bayplan.store.room import Watch, check, left
 from bayplan.store.root import StateRoot
 from bayplan.store.staging import claimed
 
-_SHARE = 95  # percent of what is free now that a layer may fill
 _CHUNK = 1 << 20
 
 Source = Callable[[], Iterable["bytes | memoryview"]]
@@ -26,9 +26,9 @@ def is_complete(root: StateRoot, descriptor: Descriptor, diff_id: Digest) -> boo
 def ingest(root: StateRoot, descriptor: Descriptor, diff_id: Digest, *, source: Source) -> None:
     """Make sure of a layer and its blob; `source` gives the compressed bytes and is asked only if the blob is not here.
 
-    Waits where another process does the same one. Raises Invalid (digest, size, diff_id or archive are wrong), Kernel
-    (the disk is full), and whatever `source` raises; nothing of the layer is left then. What is there at the end has
-    been written to the disk before it got its name, so that a crash leaves nothing that is believed and wrong.
+    Waits where another process does the same one. Raises Invalid (digest, size, diff_id or archive are wrong), Full, Kernel,
+    and whatever `source` raises; nothing of the layer is left then. What is there at the end has been written to the disk
+    before it got its name, so that a crash leaves nothing that is believed and wrong.
     """
     with claimed(root, f"layer-{diff_id.hex}") as directory:
         if is_complete(root, descriptor, diff_id):
@@ -75,11 +75,13 @@ def _unpack(
 def _pass_on(chunks: Iterable[bytes | memoryview], descriptor: Descriptor, running: extraction.Extraction, blob: str | None) -> None:
     """Verify the bytes, keep them, and hand them to the process that unpacks them."""
     check = blobs.Check(descriptor.digest, size=descriptor.size)
+    watch = Watch(os.path.dirname(blob or ""), "storing a blob")
     file = blobs.create(blob) if blob else -1
     try:
         for chunk in chunks:
             check.take(chunk)
             if blob:
+                watch.take(len(chunk))
                 blobs.write_all(file, chunk)
             running.feed(chunk)
         check.finish()
@@ -89,9 +91,9 @@ def _pass_on(chunks: Iterable[bytes | memoryview], descriptor: Descriptor, runni
 
 
 def room(directory: str) -> int:
-    """How many bytes a layer may unpack to here: a bomb must not fill the disk."""
-    found = os.statvfs(directory)
-    return found.f_bavail * found.f_frsize * _SHARE // 100
+    """How many bytes a layer may unpack to here: a bomb must not fill the disk. Raises Full."""
+    check(directory, "storing a layer")
+    return left(directory).bytes
 
 
 def to_disk(directory: str) -> None:

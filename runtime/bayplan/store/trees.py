@@ -24,7 +24,13 @@ def remove_tree(path: bytes | str, *, scratch: bytes | str) -> None:
     removed, never followed. What a crash leaves in `scratch` is unlocked (see store/staging.py).
     """
     trash = os.fsencode(scratch) + b"/.remove-" + os.urandom(8).hex().encode()
-    os.mkdir(trash, 0o700)
+    try:
+        os.mkdir(trash, 0o700)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _remove_in_place(path, trash)
+        return
     directory = os.open(trash, _DIRECTORY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
@@ -36,6 +42,40 @@ def remove_tree(path: bytes | str, *, scratch: bytes | str) -> None:
     finally:
         os.rmdir(trash)
         os.close(directory)
+
+
+def _remove_in_place(path: bytes | str, aside: bytes) -> None:
+    """Where the disk has no room even for a directory, which removing is to change: `path` itself is renamed, and emptied."""
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return
+    try:
+        os.unlink(aside)
+    except IsADirectoryError:
+        directory = os.open(aside, _DIRECTORY)
+        try:
+            _lock(directory)
+            own = (f".lifted-{os.urandom(8).hex()}-{number}" for number in count())
+            pending = os.listdir(directory)
+            while pending:
+                name = pending.pop()
+                try:
+                    os.unlink(name, dir_fd=directory)
+                except IsADirectoryError:
+                    pending += _lift(directory, name, own)
+                    os.rmdir(name, dir_fd=directory)
+            os.rmdir(aside)
+        finally:
+            os.close(directory)
+
+
+def _lock(directory: int) -> None:
+    """Keep sweeps away, unless our caller has done that (store/staging.py)."""
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
 
 
 def _empty(trash: int) -> None:

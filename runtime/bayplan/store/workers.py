@@ -24,7 +24,7 @@ _COUNTER = struct.Struct("q")
 _TICK_SECONDS = 0.1
 _PATIENCE_SECONDS = 5.0
 _MESSAGE_LIMIT = 5000
-_KINDS = (errors.Invalid, errors.NotFound, errors.Conflict, errors.Denied, errors.Unavailable)
+_KINDS = (errors.Invalid, errors.NotFound, errors.Conflict, errors.Denied, errors.Unavailable, errors.Full)
 
 Advance: TypeAlias = "Callable[[int], None]"
 Job: TypeAlias = "Callable[[Advance], None]"
