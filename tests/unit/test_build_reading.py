@@ -203,6 +203,6 @@ def test_what_an_image_keeps_is_read_again() -> None:
     assert isinstance(kept, OnBuild), "as text"
     again = reading.trigger(kept.instruction, "image: ONBUILD")
     assert isinstance(again, Run) and again.command.words == ("cat <<A\n1\nA",) and again.mounts[0].target == "/a", "here-documents and all"
-    for text in ("FROM a", "RUN a\nRUN b", "ONBUILD RUN a", "", "what"):
+    for text in ("FROM a", "RUN a\nRUN b", "ONBUILD RUN a", "", "what", "RUN \ud800", "RUN \udcff"):
         with pytest.raises(Invalid, match=r"^image: ONBUILD"):
             reading.trigger(text, "image: ONBUILD")

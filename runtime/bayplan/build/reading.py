@@ -73,7 +73,7 @@ def read(statement: Statement, *, escape: str) -> Instruction:
 
 def trigger(text: str, name: str, *, escape: str = "\\") -> Instruction:
     """The instruction that an image's ONBUILD keeps as text; `name` is what messages call the text. Raises Invalid."""
-    statements = syntax.parse(text.encode("utf-8", "surrogateescape"), name).statements
+    statements = syntax.parse(text.encode("utf-8", "surrogatepass"), name).statements
     if len(statements) != 1:
         raise Invalid(f"{name}: an ONBUILD trigger is one instruction, and this holds {len(statements)}")
     if statements[0].name in ("FROM", "ONBUILD", "MAINTAINER"):
