@@ -27,6 +27,7 @@ TIMEOUT = number("timeout", "the same as --time")
 LABELS = many("label", "KEY=VALUE", "a label")
 CHANGE = many("change -c", "INSTRUCTION", "CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR, its value")
 OUTPUT = text("output -o", "FILE", "archive (standard output)")
+PLATFORM = text("platform", "OS/ARCH", "platform of the image")
 HUMAN = flag("human -H", "sizes and times as people read them (the default)")
 KEEP = number("keep", "so many of the lowest layers stay as they are (0)")
 LISTING = (FILTER, FORMAT, FULL, QUIET)
@@ -321,7 +322,7 @@ IMAGES = (
         "images:import_",
         "FILE|- [NAME]",
         "make an image of one layer from an archive of a root file system",
-        (many("change -c", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR and its value"),),
+        (CHANGE, text("message -m", "TEXT", "a comment, for the image's history"), PLATFORM),
         ("image import",),
     ),
     Verb(
@@ -329,7 +330,7 @@ IMAGES = (
         "images:save",
         "IMAGE...",
         "write images to an archive",
-        (OUTPUT, text("format", "NAME", "docker-archive, oci-archive")),
+        (OUTPUT, text("format", "NAME", "docker-archive, oci-archive"), PLATFORM),
         ("image save",),
     ),
     Verb(

@@ -12,14 +12,11 @@ from bayplan.errors import Invalid
 from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from bayplan.engine.images import Image
     from bayplan.engine.state import State
     from bayplan.model.reference import Reference
-
-_FILTERS = ("reference", "dangling", "label", "before", "since")
 
 
 def pull(call: Call) -> int:
@@ -59,16 +56,19 @@ def _pull(call: Call, state: State, reference: Reference) -> None:
 
 def images(call: Call) -> int:
     """One line per name; an image without one is <none>."""
+    from bayplan.cli import image_filters
     from bayplan.cli.filters import parse_filters
 
-    filters = parse_filters(call.many("filter"), _FILTERS)
+    filters = parse_filters(call.many("filter"), image_filters.KNOWN)
     state = call.state()
     from bayplan.engine import images as engine
 
-    found = sorted(engine.all_images(state), key=lambda image: image.created, reverse=True)
-    shown = [document for image in found if _wanted(image, found, filters) for document in documents(image, full=call.flag("no-trunc"))]
+    found = sorted(engine.all_images(state), key=image_filters.when, reverse=True)
+    chosen = [image for image in found if image_filters.wanted(image, found, filters)]
+    shown = [document for image in chosen for document in documents(image, full=call.flag("no-trunc"))]
     patterns = (*filters.get("reference", ()), *call.arguments)
-    shown = [document for document in shown if not patterns or any(_matches(document, pattern) for pattern in patterns)]
+    if patterns:
+        shown = [each for each in shown if any(image_filters.matches(each["Repository"], each["Tag"], pattern) for pattern in patterns)]
     if call.flag("quiet"):
         shown = list({document["ID"]: document for document in shown}.values())
     digest = (("DIGEST", "Digest"),) if call.flag("digests") else ()
@@ -100,29 +100,6 @@ def _split(name: str) -> tuple[str, str]:
         return name.partition("@")[0], "<none>"
     repository, colon, tag = name.rpartition(":")
     return (repository, tag) if colon and "/" not in tag else (name, "latest")
-
-
-def _wanted(image: Image, found: list[Image], filters: Mapping[str, tuple[str, ...]]) -> bool:
-    from bayplan.cli.filters import has_labels, truth
-
-    dangling = truth("dangling", filters.get("dangling", ()))
-    if dangling is not None and dangling != (not image.names):
-        return False
-    for key, sign in (("before", -1), ("since", 1)):
-        for name in filters.get(key, ()):
-            limit = next((each.created for each in found if name in each.names or each.id[7:].startswith(name)), None)
-            if limit is None:
-                raise Invalid(f"--filter {key}={name}: there is no such image")
-            if not (image.created > limit if sign > 0 else image.created < limit):
-                return False
-    return has_labels(dict(image.config.labels), filters.get("label", ()))
-
-
-def _matches(document: Mapping[str, Any], pattern: str) -> bool:
-    from fnmatch import fnmatchcase
-
-    repository, tag = document["Repository"], document["Tag"]
-    return any(fnmatchcase(name, pattern) for name in (repository, f"{repository}:{tag}", repository.rpartition("/")[2]))
 
 
 def remove(call: Call) -> int:
@@ -161,13 +138,14 @@ def import_(call: Call) -> int:
     source = call.arguments[0]
     if source == "-" and os.isatty(0):
         raise Invalid("import: standard input is a terminal; name an archive")
-    from bayplan.cli.changes import run_config
+    from bayplan.engine import changes
 
+    run = changes.run_config(call.many("change"))
     state = call.state(create=True)
     from bayplan.engine import images as engine
 
     name = call.arguments[1] if len(call.arguments) > 1 else ""
-    write(engine.import_(state, source, name, run=run_config(call.many("change"))).id)
+    write(engine.import_(state, source, name, run=run, comment=call.text("message"), platform=call.text("platform")).id)
     return 0
 
 
@@ -177,5 +155,6 @@ def save(call: Call) -> int:
         raise Invalid("save: standard output is a terminal; name an archive with --output FILE")
     from bayplan.engine import images as engine
 
-    engine.save(call.state(), call.arguments, target, format=call.text("format", "docker-archive"))
+    state, format = call.state(), call.text("format", "docker-archive")
+    engine.save(state, call.arguments, target, format=format, platform=call.text("platform"))
     return 0
