@@ -258,7 +258,7 @@ def test_a_container_that_swaps_links_meanwhile_gets_nothing_of_the_host(host: L
 
 
 def test_a_tree_too_deep_for_any_archive_is_an_error_that_says_where(host: Lab) -> None:
-    deep = "i=0; while [ $i -lt 30 ]; do mkdir -p $0/$0/$0/$0/$0/$0/$0/$0 && cd $0/$0/$0/$0/$0/$0/$0/$0; i=$((i+1)); done"
+    deep = "i=0; while [ $i -lt 140 ]; do p=$p/$0; i=$((i+1)); done; mkdir -p /a$p /b$p; busybox mv /a /b$p"
     host.ok("run", "--name", "deep", "seed:1", "sh", "-c", deep, "d" * 20)
     for words in (("commit", "deep"), ("export", "-o", str(host.directory / "deep.tar"), "deep"), ("diff", "deep")):
         done = host.run(*words)
