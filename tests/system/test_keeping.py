@@ -216,3 +216,25 @@ def test_the_build_cache_keeps_layers_and_is_pruned_by_age(host: Lab) -> None:
     assert host.ok("system", "prune", "-f").startswith("Deleted build cache objects:\nk1\n\nTotal reclaimed space: 1")
     assert layers(host) == before
     assert "k2" in host.ok("builder", "prune", "-af") and layers(host) == before, "the image keeps its layer"
+
+
+def names(host: Lab, *words: str) -> list[str]:
+    return host.ok("images", "--format", "{{.Repository}}:{{.Tag}}", *words).split()
+
+
+def test_images_are_listed_by_docker_s_filters_the_youngest_first(host: Lab) -> None:
+    for name, label in (("first:1", "kind=a"), ("example.org/team/second:2", "kind=b"), ("nameless:1", "kind=b"), ("nameless:1", "")):
+        import_more(host, name, label=label)
+    shown = names(host)
+    assert shown == ["nameless:1", "<none>:<none>", "example.org/team/second:2", "first:1", IMAGE]
+    assert names(host, "--filter", "dangling=true") == ["<none>:<none>"]
+    assert names(host, "--filter", "label=kind=b", "--filter", "dangling=false") == ["example.org/team/second:2"]
+    assert names(host, "--filter", "before=first:1") == [IMAGE] and names(host, "--filter", "since=example.org/team/second:2") == shown[:2]
+    digits = host.ok("images", "-q", "first").strip()
+    assert names(host, "--filter", f"before={digits}") == [IMAGE]
+    assert names(host, "--filter", "until=1h") == [] and names(host, "--filter", f"until={int(time.time()) + 60}") == shown
+    assert names(host, "--filter", "reference=*:1") == ["nameless:1", "first:1", IMAGE], "a star passes no slash"
+    assert names(host, "--filter", "reference=*/team/*") == ["example.org/team/second:2"] == names(host, "example.org/team/second")
+    assert "DIGEST" in host.ok("images", "--digests").splitlines()[0]
+    for wrong in ("before=nobody", "until=x", "size=1", "dangling=maybe"):
+        assert host.run("images", "--filter", wrong).returncode == 1, wrong
