@@ -52,6 +52,7 @@ def test_it_writes_the_policy_and_a_second_run_changes_nothing(lab: Lab, host: H
 
 @pytest.mark.parametrize("check", [True, False], ids=["check", "run"])
 def test_a_module_is_refused_what_the_policy_denies(lab: Lab, host: Host, check: bool) -> None:
+    host.ssh(f"mkdir -p /etc/bayplan && echo '{json.dumps(POLICY)}' > /etc/bayplan/policy.json")
     run = lab.play(host, {"name": "pull", "bayplan.containers.image": {"name": "busybox:1"}}, check=check, fail=True)
     assert "denies pulls of docker.io/*" in run.last["msg"], run.last
 
