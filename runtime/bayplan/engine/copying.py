@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bayplan.engine import guard
 from bayplan.engine.layout_targets import ArchiveTarget, LayoutTarget
 from bayplan.engine.layouts import DockerSource, open_source
 from bayplan.engine.pull import host_settings, using
@@ -57,7 +58,7 @@ def copy(
     how = _How(platform, every, format, settings or host_settings(), tell)
     if STORE in (source.transport, target.transport):
         opened = state()
-        with using(opened.root):
+        with guard.clearing(opened), using(opened.root):
             return _copy(source, target, opened, how)
     return _copy(source, target, None, how)
 

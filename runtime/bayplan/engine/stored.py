@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from bayplan.engine.pull import Pulled, Resolved, check_image, keep
-from bayplan.errors import Invalid
+from bayplan.errors import Invalid, Kernel
 from bayplan.model.digest import Digest
 from bayplan.model.image import Descriptor, Index, Manifest, choose_platform, machine_platform, parse_image_config, parse_manifest
 from bayplan.model.reference import Reference
 from bayplan.model.value import TYPE_CHECKING
 from bayplan.registry.protocol_push import EXISTS, PUSHED, Content, Outcome
-from bayplan.store import blobs
+from bayplan.store import blobs, room
 from bayplan.store.ingest import ingest, is_complete
 from bayplan.store.root import StateRoot
 from bayplan.store.staging import claimed
@@ -117,15 +117,24 @@ def _manifest(documents: tuple[Document, ...]) -> tuple[Manifest, Document]:
 
 
 def _keep(root: StateRoot, content: Content) -> None:
-    """A blob that nothing here unpacks, as it is."""
+    """A blob that nothing here unpacks, as it is. Raises Full, Kernel."""
+    doing = f"storing the blob {content.digest.short}"
     with claimed(root, f"blob-{content.digest.hex}") as directory:
         if blobs.exists(root, content.digest):
             return
-        file = blobs.create(f"{directory}/blob")
         try:
-            for piece in content.pieces(0, content.size):
-                blobs.write_all(file, piece)
-            os.fsync(file)
-        finally:
-            os.close(file)
+            _write(f"{directory}/blob", content, room.Watch(directory, doing))
+        except OSError as error:
+            raise Kernel(doing, error) from error
         blobs.commit(root, f"{directory}/blob", content.digest)
+
+
+def _write(path: str, content: Content, watch: room.Watch) -> None:
+    file = blobs.create(path)
+    try:
+        for piece in content.pieces(0, content.size):
+            watch.take(len(piece))
+            blobs.write_all(file, piece)
+        os.fsync(file)
+    finally:
+        os.close(file)

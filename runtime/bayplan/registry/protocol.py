@@ -241,7 +241,7 @@ def refusal(access: Access, response: Response, where: str) -> BayplanError:
 
 def _login_remedy(access: Access) -> str:
     if access.credential is None:
-        return f"it wants a login: give a credential for {host_of(access.base)}"
+        return f"it wants a login: give a credential, or `bayplan login {host_of(access.base)}`"
     return f"{access.credential.username or 'this login'!r} may not do this: log in with another account"
 
 
