@@ -160,3 +160,15 @@ def test_a_driver_that_does_not_work_here_is_said(host: DriverLab, tmp_path: obj
         subprocess.run([*bayplan, "import", str(host.directory / "root.tar"), IMAGE], check=True, capture_output=True)
         done = subprocess.run([*bayplan, "run", "--rm", "--network", "none", IMAGE, "true"], capture_output=True, text=True)
         assert done.returncode == 125 and words in done.stderr and done.stderr.count("\n") == 1, done
+
+
+def test_what_a_container_has_changed_is_shown_and_kept(host: DriverLab) -> None:
+    script = "echo new > /t/new; rm /t/setuid; rm -r /t/tree; chmod 600 /t/owned; echo x > /t/marked"
+    host.ok("run", "--name", "one", "layers:1", "sh", "-c", script)
+    assert host.ok("diff", "one").splitlines() == ["C /t", "C /t/marked", "A /t/new", "C /t/owned", "D /t/setuid", "D /t/tree"]
+    host.ok("commit", "one", "kept:1")
+    script = "cat /t/new /t/marked; test ! -e /t/setuid && test ! -e /t/tree && ls -ln /t/owned"
+    shown = host.ok("run", "--rm", "kept:1", "sh", "-c", script).splitlines()
+    assert shown[:2] == ["new", "x"] and shown[2].split()[0] == "-rw-------" and shown[2].split()[2:4] == ["12345", "54321"]
+    host.ok("rm", "one")
+    host.ok("rmi", "kept:1")

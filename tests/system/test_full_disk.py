@@ -162,3 +162,11 @@ def test_the_room_that_is_left_is_beside_the_reserve(tmp_path: Path, monkeypatch
     monkeypatch.setenv("BAYPLAN_RESERVE", "99%")
     with pytest.raises(Full, match="testing: the disk is full"):
         room.check(str(tmp_path), "testing", need=1 << 50)
+
+
+def test_a_build_s_step_that_fills_the_disk_is_ended(host: DriverLab, tmp_path: Path) -> None:
+    script = "head -c 1000000 /dev/zero >> /filled; sleep 0.05"
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo begins && while {script}; do :; done\n")
+    done = host.run("build", "-t", "filled:1", str(tmp_path))
+    assert done.returncode == 1 and "disk is full" in done.stderr, done
+    assert "filled" not in host.ok("images")

@@ -74,7 +74,7 @@ def of_tree(tree: str, base: Sequence[str], *, stubs: AbstractSet[bytes] = NOTHI
         if before.found and (now.found is None or before.key < now.key):
             gone = before.found
             before.skip()
-            yield from waiting.then(Difference(DELETED, gone._replace(parent=-1, opened=-1, whiteout=True)))
+            yield from waiting.then(Difference(DELETED, gone._replace(parent=-1, opened=-1, whiteout=True, opaque=False)))
         elif now.found and (before.found is None or now.key < before.key):
             found = _without_marks(now.found)
             if _is_stub_directory(found, stubs):
