@@ -63,6 +63,7 @@ def test_arguments_before_the_first_from() -> None:
     made = plan("ARG V=1\nARG W=$V.2\nARG X\nARG Y=d\nFROM a:${W}-$TARGETARCH${X:+-$X}-$Y", V="7", X="x", Y="")
     assert made.stages[0].source == image("a:7.2-amd64-x-"), "build arguments decide, then defaults"
     assert made.arguments["W"] == "7.2", "stages may take them up"
+    assert plan("FROM 'scratch'").stages[0].source == Source(SCRATCH), "quotes are removed, too"
 
 
 @pytest.mark.parametrize(
