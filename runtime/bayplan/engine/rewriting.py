@@ -40,7 +40,7 @@ def _index(document: Document, changed: dict[Digest, Document], format: str) -> 
     """Everything that an entry says stays, but for what it refers to."""
     kind = DOCKER_INDEX if format == "docker" else OCI_INDEX
     below = [changed[each.digest].descriptor for each in document.linked.manifests]
-    if document.linked.media_type == kind and below == list(document.linked.manifests):
+    if document.linked.media_type == kind and [each.digest for each in below] == [each.digest for each in document.linked.manifests]:
         return document.data
     fields = json.loads(document.data)
     entries = [{**entry, **_reference(each)} for entry, each in zip(fields["manifests"], below)]
