@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 
 from bayplan.cli.call import Call
@@ -87,6 +86,8 @@ def _context(text: str) -> tuple[str, str]:
 
 def _host(text: str) -> tuple[str, str]:
     """HOST:ADDRESS or HOST=ADDRESS; (address, host)."""
+    import ipaddress
+
     name, _, address = text.partition("=") if "=" in text else text.partition(":")
     try:
         ipaddress.ip_address(address.strip("[]"))

@@ -6,16 +6,20 @@ import os
 import sys
 
 from bayplan.build.instructions import Copy, Place
-from bayplan.engine import build_add, build_content
+from bayplan.engine import build_content
 from bayplan.errors import Invalid, NotFound
 from bayplan.kernel import paths
+from bayplan.model.late import late
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bayplan.engine import build_add
     from bayplan.engine.build_content import Source
     from bayplan.engine.build_site import Site
+else:
+    build_add = late("bayplan.engine.build_add")
 
 _NAMES = ("Dockerfile", "Containerfile")
 _FILE_LIMIT = 2 << 20
@@ -39,7 +43,7 @@ def open_context(site: Site, context: str, dockerfile: str) -> Context:
         if dockerfile == "-":
             raise Invalid("building: context and Dockerfile cannot both be standard input")
         return _standard_input(site, dockerfile)
-    if build_add.is_remote(context):
+    if not os.path.exists(context) and build_add.is_remote(context):
         return _remote(site, context, dockerfile)
     if os.path.isfile(context):
         return _archive(site, os.path.abspath(context), dockerfile)
