@@ -398,3 +398,57 @@ def test_trees_over_each_other_are_packed_as_overlayfs_shows_them(tmp_path: Path
     assert list(members(buffer.getvalue())) == [
         "file", ".wh.gone", "kept", "kept/.wh.b", "opaque", "opaque/.wh..wh..opq", "opaque/new", "replaced", "replaced/.wh..wh..opq"
     ], "merged without the lowest, it still hides what that has: a directory over a file is opaque"  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [
+        ("walking._NAMES_LIMIT", 5000, "too many names"),
+        ("pack._LINKS_LIMIT", 2000, "too many files with several hard links"),
+        ("pack.ENTRIES_LIMIT", 30, "over 30 entries"),
+        ("pack.DIRECTORIES_LIMIT", 4, "over 4 directories"),
+    ],
+)
+def test_what_a_tree_costs_in_memory_is_bounded(tree: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, said: str) -> None:
+    for number in range(40):
+        (tree / f"file{number}").write_text("x")
+        os.link(tree / f"file{number}", tree / f"link{number}")
+    for number in range(5):
+        (tree / f"directory{number}").mkdir()
+    packed(tree)
+    monkeypatch.setattr(f"bayplan.store.{limit}", value)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Invalid, match=said):
+        packed(tree)
+    assert len(os.listdir("/proc/self/fd")) == before, "every descriptor is closed"
+
+
+def test_a_link_is_forgotten_with_its_last_name(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        (tree / f"{number}a").write_text("x")
+        os.link(tree / f"{number}a", tree / f"{number}b")
+    monkeypatch.setattr("bayplan.store.pack._LINKS_LIMIT", 2000)
+    assert packed(tree)[1].entries == 80, "only those whose other names are still to come are kept in memory"
+
+
+def test_a_directory_that_is_moved_while_the_walk_is_deep_below_it_ends_there(tree: Path, tmp_path: Path) -> None:
+    """Its descriptor was closed for want of descriptors, and what is at its path by then is another directory."""
+    at = tree
+    for _ in range(600):
+        at = at / "d"
+    at.mkdir(parents=True)
+    (tree / "d/z").write_text("not seen any more")
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host/zz").write_text("the host's own")
+    pieces: list[bytes] = []
+
+    def write(data: bytes) -> None:
+        pieces.append(data)
+        if len(pieces) == 600:
+            os.rename(tree / "d", tree / "moved")
+            os.symlink(tmp_path / "host", tree / "d")
+
+    pack(str(tree), write)
+    found = members(b"".join(pieces))
+    assert len(found) == 600 and not any(name.endswith(("z", "zz")) for name in found)
+    (tree / "d").unlink()
