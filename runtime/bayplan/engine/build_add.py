@@ -41,7 +41,7 @@ def excludes(wanted: Copy, ignored: Callable[[str], bool]) -> Callable[[str], bo
         return ignored
     from bayplan.build import ignore
 
-    patterns = ignore.parse("\n".join(wanted.exclude).encode("utf-8", "surrogateescape"))
+    patterns = ignore.parse_patterns(wanted.exclude, "--exclude")
     return lambda path: ignored(path) or patterns.excludes(path)
 
 

@@ -25,15 +25,22 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _XATTRS = ("user.", "security.capability")
 
 
+def nothing(path: str) -> bool:
+    """Excludes no path."""
+    return False
+
+
 class Source(NamedTuple):
     """One thing to copy: `path` beneath the root, as it was named and matched; `excludes` says of a path beneath the root whether it stays
-    behind. `owned`: owners come along. `unpack`: an archive stands for what is in it."""
+    behind. `owned`: owners come along. `unpack`: an archive stands for what is in it. Where it
+    `skips` a directory, all of it stays behind."""
 
     root: int
     path: str
     excludes: Excludes
     owned: bool = False
     unpack: bool = False
+    skips: Excludes = nothing
 
 
 class Item(NamedTuple):
@@ -131,7 +138,7 @@ def _beneath(directory: int, path: str, source: Source) -> Iterator[Item]:
             left_out = source.excludes(f"{source.path}/{inner}".lstrip("/"))
             if not left_out:
                 yield Item(inner, status, directory, name)
-            if stat.S_ISDIR(status.st_mode):  # what is excluded may have something in it that is not
+            if stat.S_ISDIR(status.st_mode) and not (left_out and source.skips(f"{source.path}/{inner}".lstrip("/"))):
                 yield from _beneath(os.open(name, _READ | os.O_DIRECTORY, dir_fd=directory), inner, source)
     finally:
         os.close(directory)
@@ -192,8 +199,3 @@ def xattrs(item: Item) -> tuple[tuple[str, bytes], ...]:
 
 def open_root(path: str) -> int:
     return os.open(path, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def nothing(path: str) -> bool:
-    """Excludes no path."""
-    return False

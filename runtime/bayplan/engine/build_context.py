@@ -28,12 +28,14 @@ _CHUNK = 1 << 20
 
 
 class Context(NamedTuple):
-    """`directory` holds the context's files, `name` is what messages call the Dockerfile, `excludes` says which files stay behind."""
+    """`directory` holds the context's files, `name` is what messages call the Dockerfile, `excludes` says which files stay behind, `skips`
+    which directories with all that is in them."""
 
     directory: str
     dockerfile: bytes
     name: str
-    excludes: Callable[[str], bool]
+    excludes: Callable[[str], bool] = build_content.nothing
+    skips: Callable[[str], bool] = build_content.nothing
 
 
 def open_context(site: Site, context: str, dockerfile: str) -> Context:
@@ -54,14 +56,14 @@ def open_context(site: Site, context: str, dockerfile: str) -> Context:
 
 def _local(directory: str, dockerfile: str) -> Context:
     if dockerfile == "-":
-        return Context(directory, _bounded(sys.stdin.buffer.read(_FILE_LIMIT + 1), "-"), "-", _excludes(directory, b""))
+        return Context(directory, _bounded(sys.stdin.buffer.read(_FILE_LIMIT + 1), "-"), "-", *_ignored(directory, b""))
     path = dockerfile if dockerfile and os.path.exists(dockerfile) else ""
     if not path:
         return _inside(directory, dockerfile)
     with open(path, "rb") as file:
         data = _bounded(file.read(_FILE_LIMIT + 1), path)
     name = os.path.relpath(path, directory) if _beneath(path, directory) else path
-    return Context(directory, data, name, _excludes(directory, _beside(path)))
+    return Context(directory, data, name, *_ignored(directory, _beside(path)))
 
 
 def _beneath(path: str, directory: str) -> bool:
@@ -75,7 +77,7 @@ def _inside(directory: str, dockerfile: str) -> Context:
         for name in (dockerfile,) if dockerfile else _NAMES:
             data = _read(root, name)
             if data is not None:
-                return Context(directory, _bounded(data, name), name, _excludes(directory, _read(root, f"{name}.dockerignore") or b""))
+                return Context(directory, _bounded(data, name), name, *_ignored(directory, _read(root, f"{name}.dockerignore") or b""))
     finally:
         os.close(root)
     raise NotFound(f"building {directory}: there is no {dockerfile or ' and no '.join(_NAMES)} in it; name one with --file")
@@ -110,7 +112,7 @@ def _bounded(data: bytes, what: str) -> bytes:
     return data
 
 
-def _excludes(directory: str, own: bytes) -> Callable[[str], bool]:
+def _ignored(directory: str, own: bytes) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
     """By the Dockerfile's `own` file, else by .dockerignore."""
     if not own:
         root = build_content.open_root(directory)
@@ -119,10 +121,11 @@ def _excludes(directory: str, own: bytes) -> Callable[[str], bool]:
         finally:
             os.close(root)
     if not own:
-        return build_content.nothing
+        return build_content.nothing, build_content.nothing
     from bayplan.build import ignore
 
-    return ignore.parse(_bounded(own, _IGNORE)).excludes
+    patterns = ignore.parse(_bounded(own, _IGNORE))
+    return patterns.excludes, patterns.skips
 
 
 def _standard_input(site: Site, dockerfile: str) -> Context:
@@ -159,7 +162,7 @@ def _fetched(site: Site, source: Source, dockerfile: str, name: str) -> Context:
         return _inside(top, dockerfile)
     empty = site.step_directory()
     data = b"".join(_some(build_add.chunks(source)))
-    return Context(empty, _bounded(data, name), name, build_content.nothing)
+    return Context(empty, _bounded(data, name), name)
 
 
 def _some(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bayplan.build.instructions import Instruction
     from bayplan.build.stages import Plan
     from bayplan.engine import build_add, build_copy, build_mounts, build_run
+    from bayplan.engine.build_context import Context
     from bayplan.engine.build_mounts import Given
     from bayplan.engine.build_report import Report
     from bayplan.engine.build_site import Site
@@ -44,14 +45,14 @@ class Uncached(Exception):
 
 
 class Work(NamedTuple):
-    """What a stage is made of. `excludes` says what of the context stays behind. Without `cached` nothing is taken from the cache; what is
+    """What a stage is made of. `context` says which of its files stay behind. Without `cached` nothing is taken from the cache; what is
     `dry` makes nothing."""
 
     name: str
     plan: Plan
     instructions: tuple[Instruction, ...]
     given: Given
-    excludes: Callable[[str], bool]
+    context: Context
     cached: bool = True
     dry: bool = False
 
@@ -108,7 +109,9 @@ class Stage:
         if isinstance(instruction, dockerfile.Arg):
             declared = stages.declared(self.work.plan, instruction, self._variables)
             self.arguments.update((name, value) for name, value in declared if value is not None)
-        wanted = expansion.expand(instruction, self._variables, escape=self.work.plan.escape)
+            wanted: Instruction = instruction
+        else:
+            wanted = expansion.expand(instruction, self._variables, escape=self.work.plan.escape)
         if isinstance(wanted, dockerfile.Run):
             return self._run(wanted)
         if isinstance(wanted, dockerfile.Copy):
@@ -155,8 +158,8 @@ class Stage:
         if content:
             return content
         with _opened(top) as root:
-            found = build_content.match(root, mount.source or "/", excludes=self.work.excludes)
-            return " ".join(build_content.digest(Source(root, path, self.work.excludes)) for path in found)
+            found = build_content.match(root, mount.source or "/", excludes=self.work.context.excludes)
+            return " ".join(build_content.digest(Source(root, path, self.work.context.excludes)) for path in found)
 
     def _output(self, data: bytes) -> None:
         self._tail.append(data)
@@ -169,15 +172,19 @@ class Stage:
         local = tuple(each for each in wanted.sources if not (wanted.add and build_add.is_remote(each)))
         remote = tuple(each for each in wanted.sources if each not in local)
         with _opened(top) as root:
-            excludes = build_add.excludes(wanted, build_content.nothing if wanted.origin else self.work.excludes)
+            excludes = build_content.nothing if wanted.origin else self.work.context.excludes
+            skips = build_content.nothing if wanted.origin else self.work.context.skips
+            if wanted.exclude:
+                excludes = build_add.excludes(wanted, excludes)
             unpack = wanted.add and wanted.unpack is not False
             found = [
-                Source(root, path, excludes, owned=bool(wanted.origin), unpack=unpack)
+                Source(root, path, excludes, owned=bool(wanted.origin), unpack=unpack, skips=skips)
                 for pattern in local
                 for path in build_content.match(root, pattern, excludes=excludes)
             ]
-            more = build_add.fetched(self.site, wanted, remote, build_add.written(self.site, wanted.inline))
-            order = self._order(wanted, (*found, *more))
+            if remote or wanted.inline:
+                found += build_add.fetched(self.site, wanted, remote, build_add.written(self.site, wanted.inline))
+            order = self._order(wanted, tuple(found))
             contents = tuple(f"{build_content.digest(each)} {each.unpack}" for each in order.sources)
             key = build_keys.of_copy(self.draft, order, contents, epoch=self.site.epoch)
             return self._layer(key, lambda: self._make_copy(order), described(wanted))
@@ -233,4 +240,4 @@ class _opened:
 
 def described(instruction: Instruction) -> str:
     """As the history has it: in one line."""
-    return " ".join(instruction.place.text.replace("\\\n", " ").split())
+    return " ".join((instruction.place.one or instruction.place.text).split())

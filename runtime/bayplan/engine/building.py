@@ -10,7 +10,7 @@ from bayplan.build import draft as drafts
 from bayplan.build import stages, syntax
 from bayplan.build.draft import Draft
 from bayplan.build.stages import CONTEXT, IMAGE, SCRATCH, STAGE, Plan, Source, Stage
-from bayplan.engine import build_context, build_site, build_stage, cgroup, clock, guard, images, sealing
+from bayplan.engine import build_context, build_report, build_site, build_stage, cgroup, clock, guard, images, sealing
 from bayplan.engine.build_context import Context
 from bayplan.engine.build_mounts import Given
 from bayplan.engine.build_report import Report
@@ -109,9 +109,12 @@ def _built(state: State, request: Request, directory: str, *, dry: bool = False)
     platform = str(parse_platform(request.platform) if request.platform else machine_platform(os.uname().machine))
     context = build_context.open_context(_fetching(state, directory), request.context, request.dockerfile)
     file = syntax.parse(context.dockerfile, context.name)
-    planned = stages.plan(file, target=request.target, build_args=request.build_args, platform=platform)
+    planned = stages.plan(file, target=request.target, build_args=request.build_args, platform=platform, contexts=request.contexts)
     job = _Job(state, request, directory, platform, context, dry=dry)
-    draft = _labelled(job.run(job.bring_images(planned)).draft, request.labels)
+    planned = job.bring_images(planned)
+    if not (dry or request.quiet):
+        build_report.warn(file, planned, job.environments(planned))
+    draft = _labelled(job.run(planned).draft, request.labels)
     created = str(draft.history[-1].get("created") or "") if draft.history else clock.now()
     return drafts.document(draft, created=created), draft.layers
 
@@ -178,6 +181,15 @@ class _Job:
     def _document(self, source: Source, stage: Stage) -> dict[str, Any]:
         return self._documents[self._image(source), stage.platform or self._platform]
 
+    def environments(self, plan: Plan) -> dict[str, tuple[str, ...]]:
+        """The names of the variables that the stages' images set, by the image's whole name."""
+        found = {}
+        for stage in plan.stages:
+            if self._image(stage.source):
+                name = parse_reference(self._image(stage.source)).canonical
+                found[name] = tuple(drafts.of_image(self._document(stage.source, stage)).environment)
+        return found
+
     def run(self, plan: Plan) -> Built:
         """Each stage in a process; what it has made is in a file when it has ended well."""
         position = {stage.number: index for index, stage in enumerate(plan.stages)}
@@ -213,7 +225,7 @@ class _Job:
         origin = partial(self._origin, site, stage)
         given = Given(asked.secrets, asked.agents, self._context.directory, origin, asked.allowed, asked.network, asked.hosts)
         name = stage.name or ("" if len(plan.stages) == 1 else f"stage-{stage.number}")
-        work = build_stage.Work(name, plan, stage.instructions, given, self._context.excludes, self._request.cached, self._dry)
+        work = build_stage.Work(name, plan, stage.instructions, given, self._context, self._request.cached, self._dry)
         begin = self._begin(stage)
         report = Report(shows=not self._request.quiet)
         running = build_stage.Stage(site, work, begin.draft, report, arguments=begin.arguments)
