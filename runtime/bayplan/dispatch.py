@@ -11,7 +11,13 @@ from bayplan.model.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HANDLERS = {"converge": "bayplan.engine.converge:converge", "info": "bayplan.engine.info:info"}
+HANDLERS = {
+    "converge": "bayplan.engine.converge:converge",
+    "info": "bayplan.engine.info:info",
+    "build": "bayplan.engine.requests_build:build",
+    "login": "bayplan.engine.requests_login:login",
+    **{verb: f"bayplan.engine.requests_images:{verb}" for verb in ("copy", "load", "prune", "push", "save", "tag")},
+}
 
 
 def handle(request: Request) -> Response:

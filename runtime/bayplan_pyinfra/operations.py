@@ -9,8 +9,10 @@ pyinfra keeps `name` for itself, so a resource's name is the argument called lik
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
+import tempfile
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.exceptions import OperationError, OperationValueError
@@ -23,6 +25,7 @@ from bayplan.model import options as tables
 from bayplan.model import task as tasks
 from bayplan_pyinfra import transport
 
+T = TypeVar("T")
 Commands = Generator[FunctionCommand, None, None]
 
 
@@ -37,6 +40,74 @@ def image(image: str, **options: Any) -> Commands:
         return
     given["archive"] = given.pop("remote_archive", None)
     yield from _converge("image", tasks.image_want(given), given)
+
+
+@operation()
+def image_build(image: str, **options: Any) -> Commands:
+    """Build an image; `context` is a directory on this machine, `remote_context` one on the host."""
+    given = _options("image_build", {"name": image, **options})
+    with tempfile.TemporaryDirectory() as directory:
+        packed = Path(directory) / "context.tar.gz"
+        want = _translated(lambda: controller.build_want(given, base=".", packed=str(packed)))
+        if given["context"] is not None:
+            planned = _carrying(packed, lambda sent: _call("build", {**want, "remote_context": sent}, given, check=True))
+    if given["context"] is None:
+        yield from _act("image_build", want, given)
+    elif planned["changed"]:
+        yield FunctionCommand(_build, (given,), {})
+    else:
+        host.noop(f"image {image} is as it should be")
+
+
+@operation()
+def image_push(image: str, **options: Any) -> Commands:
+    """Push an image to the registry that its name begins with."""
+    yield from _acting("image_push", {"name": image, **options})
+
+
+@operation()
+def image_tag(image: str, **options: Any) -> Commands:
+    """Give an image further names."""
+    yield from _acting("image_tag", {"name": image, **options})
+
+
+@operation()
+def image_save(images: list[str], **options: Any) -> Commands:
+    """Write images to an archive on the host."""
+    yield from _acting("image_save", {"names": images, **options})
+
+
+@operation()
+def image_load(**options: Any) -> Commands:
+    """Take in the images of an archive; `archive` is a path on this machine, `remote_archive` one on the host."""
+    given = _options("image_load", options)
+    archive = given["archive"]
+    if archive is None:
+        yield from _act("image_load", tasks.action_want(given), given)
+        return
+    want = _translated(lambda: controller.load_want(archive))
+    if want and not _call("load", want, given, check=True)["changed"]:
+        host.noop(f"the images of {archive} are there")
+        return
+    yield FunctionCommand(_load_all, (given, archive), {})
+
+
+@operation()
+def image_copy(**options: Any) -> Commands:
+    """Copy an image between registries, layouts, archives and the host's images."""
+    yield from _acting("image_copy", options)
+
+
+@operation()
+def image_prune(**options: Any) -> Commands:
+    """Remove images that nothing uses."""
+    yield from _acting("image_prune", options)
+
+
+@operation()
+def registry_login(**options: Any) -> Commands:
+    """Keep the host logged in to a registry, or not."""
+    yield from _acting("registry_login", options)
 
 
 @operation()
@@ -100,6 +171,36 @@ def _converge(kind: str, want: dict[str, Any], options: dict[str, Any]) -> Comma
     yield FunctionCommand(_apply, (want, options), {})
 
 
+def _acting(kind: str, options: dict[str, Any]) -> Commands:
+    given = _options(kind, options)
+    yield from _act(kind, tasks.action_want(given), given)
+
+
+def _act(kind: str, want: dict[str, Any], options: dict[str, Any]) -> Commands:
+    """The same as `_converge` for what is done by one verb of its own."""
+    verb = tables.ACTIONS[kind].verb
+    if _call(verb, want, options, check=True)["changed"]:
+        yield FunctionCommand(_do, (verb, want, options), {})
+    else:
+        host.noop(f"{kind}: there is nothing to do")
+
+
+def _do(verb: str, want: dict[str, Any], options: dict[str, Any]) -> None:
+    _call(verb, want, options, check=False)
+
+
+def _build(options: dict[str, Any]) -> None:
+    """The context is read anew: it may have changed since it was asked about."""
+    with tempfile.TemporaryDirectory() as directory:
+        packed = Path(directory) / "context.tar.gz"
+        want = controller.build_want(options, base=".", packed=str(packed))
+        _carrying(packed, lambda sent: _call("build", {**want, "remote_context": sent}, options, check=False))
+
+
+def _load_all(options: dict[str, Any], archive: str) -> None:
+    _carrying(Path(archive), lambda sent: _call("load", {"remote_archive": sent}, options, check=False))
+
+
 def _call(verb: str, want: dict[str, Any], options: dict[str, Any], *, check: bool) -> dict[str, Any]:
     return transport.call(host, {"verb": verb, "want": want, "check": check, "root": options["root"]})
 
@@ -110,11 +211,14 @@ def _apply(want: dict[str, Any], options: dict[str, Any]) -> None:
 
 
 def _load(options: dict[str, Any], archive: str) -> None:
-    from pathlib import Path
+    _carrying(Path(archive), lambda sent: _apply(tasks.image_want({**options, "archive": sent}), options))
 
-    sent = transport.put_archive(host, Path(archive))
+
+def _carrying(path: Path, use: Callable[[str], T]) -> T:
+    """What `use` makes of a file of this machine's that is on the host meanwhile."""
+    sent = transport.put_archive(host, path)
     try:
-        _apply(tasks.image_want({**options, "archive": sent}), options)
+        return use(sent)
     finally:
         status, _ = host.run_shell_command(f"rm -rf {sent.rpartition('/')[0]}")
         if not status:

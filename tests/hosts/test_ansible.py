@@ -166,6 +166,53 @@ def test_an_image_is_loaded_from_the_controller_and_sent_only_where_it_is_not(la
     assert "image.tar" not in again.output, "and it is not sent again"
 
 
+@pytest.fixture
+def context(lab: Lab) -> dict[str, Any]:
+    """A build's context on the controller, and an archive."""
+    directory = lab.directory / "app"
+    directory.mkdir(exist_ok=True)
+    (directory / "page").write_text("carried")
+    (directory / "left").write_text("n0t-carried")
+    (directory / ".dockerignore").write_text("left\n")
+    (directory / "Dockerfile").write_text(
+        "ARG BASE\nFROM $BASE\nCOPY . /app/\nRUN --mount=type=secret,id=token test -s /run/secrets/token && touch /made\n"
+    )
+    images.save(lab.directory / "loaded.tar", "example/loaded:1", Cmd=["sh"])
+    return {"context": str(directory), "archive": str(lab.directory / "loaded.tar")}
+
+
+IMAGES = [
+    task("registry_login", registry="{{ registry }}", username="somebody", password="kept-but-n0t-shown"),
+    task("image", name="{{ registry }}/busybox:1"),
+    task("image_build", name="{{ registry }}/app:1", context="{{ context }}", args={"BASE": "{{ registry }}/busybox:1"},
+         secrets={"token": "bu1lt-with"}),
+    task("image_tag", name="{{ registry }}/app:1", tags=["local/app:2"]),
+    task("image_push", name="{{ registry }}/app:1"),
+    task("image_copy", source="docker://{{ registry }}/app:1", target="oci:/srv/app:1"),
+    task("image_save", names=["local/app:2"], path="/srv/app.tar"),
+    task("image_load", archive="{{ archive }}"),
+]  # fmt: skip
+
+
+def test_images_are_built_moved_and_kept_as_a_check_says_and_once(lab: Lab, new_host: Callable[[], Host], context: dict[str, Any]) -> None:
+    host = new_host()
+    check = lab.play(host, *IMAGES, check=True, vars=context)
+    assert host.ssh("find /var/lib /srv /root/.docker -mindepth 1 2>/dev/null; true").stdout == "", "a check leaves nothing"
+    first = lab.play(host, *IMAGES, vars=context)
+    assert check.steps_by_task == first.steps_by_task and all(first.steps_by_task), "each task does what the check said"
+    again = lab.play(host, *IMAGES, vars=context)
+    assert (again.steps, again.changed) == ([], False), "and the second time there is nothing to do"
+    assert host.ssh("bayplan run --rm --network none local/app:2 ls /app").stdout.split() == ["Dockerfile", "page"], "what travelled"
+    shown = first.output + json.dumps(first.results)
+    assert "n0t-shown" not in shown and "bu1lt-with" not in shown, "no result shows a secret"
+    assert host.ssh("grep -rl bu1lt-with /var/lib/bayplan /root /srv 2>/dev/null; true").stdout == "", "and nothing keeps it"
+    host.ssh("bayplan tag local/app:2 example/loaded:1")
+    unused = task("image_prune", build_cache=True)
+    check, first, again = lab.play(host, unused, check=True), lab.play(host, unused), lab.play(host, unused)
+    assert check.steps == first.steps and ("remove", "image") in {step[:2] for step in first.steps}, "an image without a name goes"
+    assert not again.changed, "once"
+
+
 def test_a_job_in_the_background_converges_a_host_that_had_no_runtime(lab: Lab, new_host: Callable[[], Host]) -> None:
     empty = new_host()
     background = web("later") | {"async": 120, "poll": 2}

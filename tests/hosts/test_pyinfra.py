@@ -25,6 +25,22 @@ bayplan.container(
 )
 bayplan.stack(name="a stack", project_name="pystack", definition={{"services": {{"one": {{"image": registry + "/web:1"}}}}}})
 """
+IMAGES = """
+from bayplan_pyinfra import operations as bayplan
+
+registry = {registry!r}
+app = registry + "/pyapp:1"
+bayplan.registry_login(name="a login", registry=registry, username="somebody", password="kept-but-n0t-shown")
+bayplan.image(name="a base", image=registry + "/busybox:1")
+base = {{"BASE": registry + "/busybox:1"}}
+bayplan.image_build(name="an image", image=app, context={context!r}, args=base, secrets={{"token": "bu1lt-with"}})
+bayplan.image_tag(name="a name", image=app, tags=["local/pyapp:2"])
+bayplan.image_push(name="a push", image=app)
+bayplan.image_copy(name="a copy", source="docker://" + app, target="oci:/srv/pyapp:1")
+bayplan.image_save(name="an archive", images=["local/pyapp:2"], path="/srv/pyapp.tar")
+bayplan.image_load(name="another archive", archive={archive!r})
+bayplan.image_prune(name="unused images", labels=["none=such"])
+"""
 FACTS = """
 from bayplan_pyinfra import facts
 from pyinfra import host
@@ -72,6 +88,23 @@ def test_a_deploy_makes_the_host_so_and_the_second_one_changes_nothing(lab: Lab,
     again = pyinfra(lab, host, deploy, "-y").stderr
     assert again.count("No changes") >= 6 and "Success" not in again.split("--> Results")[0], "a second deploy changes nothing"
     assert host.ssh("ls -d /tmp/tmp.* 2>/dev/null; true").stdout == "", "requests and archives do not stay"
+
+
+def test_images_are_built_and_moved_once(lab: Lab, host: Host) -> None:
+    context = lab.directory / "pyapp"
+    context.mkdir()
+    run = "RUN --mount=type=secret,id=token test -s /run/secrets/token && touch /made"
+    (context / "Dockerfile").write_text(f"ARG BASE\nFROM $BASE\n{run}\n")
+    archive = images.save(lab.directory / "pyloaded.tar", "example/pyloaded:1", Cmd=["sh"])
+    registry = lab.registry.replace("{{ gateway }}", host.gateway)
+    deploy = IMAGES.format(registry=registry, context=str(context), archive=str(archive))
+    first = pyinfra(lab, host, deploy, "-y")
+    names = host.ssh("bayplan images; ls /srv").stdout
+    assert all(word in names for word in ("local/pyapp", "example/pyloaded", "pyapp.tar")), "all is there"
+    assert not [word for word in ("n0t-shown", "bu1lt-with") if word in first.stdout + first.stderr], "no secret is shown"
+    again = pyinfra(lab, host, deploy, "-y").stderr
+    assert again.count("No changes") >= 9 and "Success" not in again.split("--> Results")[0], "a second deploy changes nothing"
+    assert host.ssh("ls -d /tmp/tmp.* 2>/dev/null; true").stdout == "", "contexts and archives do not stay"
 
 
 def test_facts_tell_what_is_there_and_nothing_where_there_is_nothing(lab: Lab, host: Host) -> None:

@@ -21,6 +21,7 @@ BELOW = {
     "registry": {"errors", "model"},
     "supervise": {"errors", "model", "plan", "kernel", "store", "registry"},
     "engine": {"errors", "model", "plan", "build", "kernel", "store", "registry", "supervise", "install"},
+    "contexts": {"errors", "model", "build"},
     "documents": {"errors", "model"},
     "oci": {"errors", "model", "kernel", "cli"},
     "bytecode": set(),

@@ -102,17 +102,15 @@ class ActionModule(ActionBase):
             verb, want = self._translate(module, options, task_vars)
         except BayplanError as error:
             raise AnsibleActionFail(str(error)) from error
-        request = {
-            "verb": verb,
-            "want": want,
-            "check": bool(self._task.check_mode),
-            "diff": bool(self._task.diff),
-            "root": options["root"],
-        }
+        request = self._request(verb, want, options)
         if module in ("container", "image", "network", "volume") and not self._task.check_mode:
             request["tell"] = module
         result = self._call(request, task_vars)
         return self._render(module, result)
+
+    def _request(self, verb, want, options):
+        check, diff = bool(self._task.check_mode), bool(self._task.diff)
+        return {"verb": verb, "want": want, "check": check, "diff": diff, "root": options["root"]}
 
     def _validate(self, module):
         """The task's options, checked against the table that the documentation is made of."""
@@ -132,9 +130,42 @@ class ActionModule(ActionBase):
             return "converge", controller.stack_want(options, base=self._base())
         if module == "container":
             return "converge", controller.container_with_files(options, base=self._base())
+        if module in tables.ACTIONS:
+            return tables.ACTIONS[module].verb, self._translate_action(module, options, task_vars)
         if module == "image":
             options = self._bring_image(options, task_vars)
         return "converge", getattr(tasks, module + "_want")(options)
+
+    def _translate_action(self, module, options, task_vars):
+        """What an action wants, with what it takes from the controller on the host by then."""
+        if module == "image_build":
+            return self._bring_context(options)
+        if module == "image_load" and options.get("archive"):
+            return self._bring_archive(options, task_vars)
+        return tasks.action_want(options)
+
+    def _bring_context(self, options):
+        """Carry a build's context to the host; a check needs it there, too, to say what is cached."""
+        with tempfile.TemporaryDirectory(dir=C.DEFAULT_LOCAL_TMP) as directory:
+            packed = os.path.join(directory, "context.tar.gz")
+            want = controller.build_want(options, base=self._base(), packed=packed)
+            if os.path.exists(packed):
+                want["remote_context"] = self._send(packed, "context.tar.gz")
+        return want
+
+    def _bring_archive(self, options, task_vars):
+        """Send an archive of images to the host, unless that has all of it."""
+        path = self._find(options["archive"])
+        if options.get("remote_archive"):
+            raise AnsibleActionFail("archive and remote_archive say the same, give one of them")
+        want = controller.load_want(path)
+        if want:
+            told = self._call(self._request("load", want, options), task_vars)
+            if told.get("failed"):
+                raise AnsibleActionFail(told["msg"])
+            if self._task.check_mode or not told["changed"]:
+                return want
+        return {"remote_archive": self._send(path, "images.tar")}
 
     def _base(self):
         """Where paths that a task names start: its role's files, else its playbook's directory."""
@@ -201,4 +232,5 @@ class ActionModule(ActionBase):
         outcome = result.pop("result", None)
         if module.endswith("_info"):
             return result | {module.removesuffix("_info") + "s": outcome or []}
-        return result | ({} if outcome is None else {module: outcome})
+        name = tables.ACTIONS[module].result if module in tables.ACTIONS else module
+        return result | ({} if outcome is None else {name: outcome})

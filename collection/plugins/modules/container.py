@@ -518,7 +518,7 @@ steps:
       type: list
       elements: str
 container:
-  description: What is there afterwards.
+  description: "What is there afterwards."
   type: raw
   returned: success, unless it is absent
 """

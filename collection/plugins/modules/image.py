@@ -125,7 +125,7 @@ steps:
       type: list
       elements: str
 image:
-  description: What is there afterwards.
+  description: "What is there afterwards."
   type: raw
   returned: success, unless it is absent
 """

@@ -131,7 +131,7 @@ steps:
       type: list
       elements: str
 network:
-  description: What is there afterwards.
+  description: "What is there afterwards."
   type: raw
   returned: success, unless it is absent
 """

@@ -144,7 +144,7 @@ steps:
       type: list
       elements: str
 stack:
-  description: What is there afterwards.
+  description: "What is there afterwards."
   type: raw
   returned: success, unless it is absent
 """

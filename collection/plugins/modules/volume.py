@@ -86,7 +86,7 @@ steps:
       type: list
       elements: str
 volume:
-  description: What is there afterwards.
+  description: "What is there afterwards."
   type: raw
   returned: success, unless it is absent
 """

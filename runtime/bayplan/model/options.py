@@ -7,6 +7,7 @@ parsed where every Compose document is.
 
 from __future__ import annotations
 
+from bayplan.model import image_options
 from bayplan.model.container_options import SERVICE
 from bayplan.model.option import Option
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
@@ -30,17 +31,6 @@ WAIT = Option("wait", "bool", "Wait until what was started is running, and healt
 WAIT_TIMEOUT = Option("wait_timeout", "str", "How long to wait, as a number of seconds or a duration such as C(2m).", default="2m")
 LABELS = Option("labels", "raw", "Labels, as a mapping or as a list of C(KEY=VALUE).")
 DRIVER_OPTS = Option("driver_opts", "dict", "Options of the driver.")
-
-
-class Module(NamedTuple):
-    """One module or operation: what it is for, its options, what it returns beside `changed` and `steps`."""
-
-    name: str
-    summary: str
-    description: tuple[str, ...]
-    options: tuple[Option, ...]
-    returns: tuple[tuple[str, str], ...] = ()
-    example: str = ""
 
 
 def states(*choices: str, default: str, text: str) -> Option:
@@ -130,12 +120,32 @@ CONTAINER = (
     ROOT,
 )  # fmt: skip
 
+class Action(NamedTuple):
+    """A module that has the host do one thing: the request's verb, the options, and what its result is called."""
+
+    verb: str
+    options: tuple[Option, ...]
+    result: str
+
+
+ACTIONS = {
+    "image_build": Action("build", (*image_options.BUILD, ROOT), "image"),
+    "image_copy": Action("copy", (*image_options.COPY, ROOT), "copied"),
+    "image_load": Action("load", (*image_options.LOAD, ROOT), "images"),
+    "image_prune": Action("prune", (*image_options.PRUNE, ROOT), "pruned"),
+    "image_push": Action("push", (*image_options.PUSH, REGISTRY_AUTH, ROOT), "pushed"),
+    "image_save": Action("save", (*image_options.SAVE, ROOT), "archive"),
+    "image_tag": Action("tag", (*image_options.TAG, ROOT), "image"),
+    "registry_login": Action("login", (*image_options.LOGIN, ROOT), "login"),
+}
 KINDS = {"image": IMAGE, "container": CONTAINER, "network": NETWORK, "volume": VOLUME, "stack": STACK}
 INFO = (NAMES, ROOT)
 
 
 def module_options(name: str) -> tuple[Option, ...]:
-    """The options of a module by its name: `container`, `container_info`."""
+    """The options of a module by its name: `container`, `container_info`, `image_build`."""
+    if name in ACTIONS:
+        return ACTIONS[name].options
     return INFO if name.endswith("_info") else KINDS[name]
 
 

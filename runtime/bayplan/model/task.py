@@ -66,6 +66,12 @@ def info_want(kind: str, names: list[str] | None) -> Document:
     return {"kind": kind, "names": list(names or ())}
 
 
+def action_want(options: Mapping[str, Any]) -> Document:
+    """One action, whose request has the options' words; what the controller reads (controller.py) is in `options` by then."""
+    want = {key: value for key, value in options.items() if value is not None and key not in ("root", "registry_auth")}
+    return {**want, **auth_want(options.get("registry_auth"))}
+
+
 def auth_want(auth: Mapping[str, Any] | None) -> Document:
     """Credentials for a call; they travel inside the request and are stored nowhere."""
     return {"auth": _without_none(dict(auth))} if auth else {}
