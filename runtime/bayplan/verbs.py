@@ -210,7 +210,7 @@ IMAGES = (
         (
             flag("all-tags -a", "all tags of the repository"),
             flag("quiet -q", "only the image's name"),
-            text("compression", "NAME", "gzip, zstd: of layers that were made here (gzip)"),
+            text("compression", "NAME", "gzip, zstd: of layers that are not compressed yet (gzip)"),
             text("format", "NAME", "docker, oci: the manifest's (as it came)"),
         ),
         ("image push",),

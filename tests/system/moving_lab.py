@@ -35,7 +35,7 @@ def tell(what, outcome):
 state = lambda: open_state(ask["root"], create=True)
 try:
     if ask["verb"] == "push":
-        options = {key: ask[key] for key in ("every_tag", "format", "auth") if key in ask}
+        options = {key: ask[key] for key in ("every_tag", "format", "compression", "auth") if key in ask}
         done = push.push(state(), ask["name"], settings=settings, tell=tell, **options)
         answer = {"pushed": [[each.reference.canonical, str(each.digest), each.size] for each in done]}
     elif ask["verb"] == "copy":

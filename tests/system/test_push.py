@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from layer_lab import archive, entry
 from moving_lab import docker_archive, hows, layer, load, move
 from registry_lab import Fault, Handler, TokenServer, front, make_authority, make_certificate, pull, registry, send
 from test_pull import htpasswd, once, status, tls, trust
@@ -147,6 +148,23 @@ def odd_manifest(server: str) -> dict[str, Any]:
 
     push_image(server, "odd/app", "tmp", [TOP])
     return {**manifest(server, "odd/app", "tmp")[1], "annotations": {"a": "ä"}}
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_plain_layers_are_compressed_once(server: str, tmp_path: Path, compression: str) -> None:
+    state = str(tmp_path / "state")
+    plain = [BASE, archive([entry("zeros", bytes(1_000_000))])]
+    load(state, docker_archive(tmp_path / "saved", plain, "plain:1"), f"{server}/plain/app:1", f"{server}/plain/app:2")
+    first = move("push", root=state, name=f"{server}/plain/app:1", compression=compression)
+    assert hows(first) == ["pushed", "pushed"]
+    digest, document = manifest(server, "plain/app", "1")
+    sizes = [each["size"] for each in document["layers"]]
+    assert sizes[1] < 10_000 and all(each["mediaType"].endswith(compression) for each in document["layers"])
+    second = move("push", root=state, name=f"{server}/plain/app:2")
+    assert second["pushed"][0][1] == digest == check(server, "plain/app", "2"), "the second time there is nothing to compress"
+    layers = pull(f"{server}/plain/app:1", str(tmp_path / "other"))["layers"]
+    assert layers == [f"sha256:{hashlib.sha256(each).hexdigest()}" for each in plain], "and it is the same image"
+    assert os.listdir(StateRoot(state).staging) == []
 
 
 def test_another_format_has_the_same_blobs(server: str, root: str, tmp_path: Path) -> None:

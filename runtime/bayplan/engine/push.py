@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bayplan.engine import images
+from bayplan.engine.compressing import compressed
 from bayplan.engine.pull import host_settings, using
 from bayplan.engine.repositories import RegistryTarget
 from bayplan.engine.sealing import Sealed, sealed
@@ -88,7 +89,7 @@ def _push_one(
     settings: Settings | None,
     tell: Callable[[str, Outcome], object],
 ) -> Pushed:
-    made = sealed(state, row, compression=compression or "gzip")
+    made = compressed(state, sealed(state, row, compression=compression or "gzip"), compression or "gzip")
     labels = _labels(state, made)
     known = repositories(state, reference, made.row)
     target = RegistryTarget(
