@@ -311,3 +311,19 @@ def test_pages_that_never_end_or_lead_elsewhere_are_an_error(link: str) -> None:
 def test_what_is_no_tag_is_refused(tags: str) -> None:
     with pytest.raises(Invalid):
         play(list_tags(ACCESS, limit=100), pages(tags))
+
+
+def test_a_token_that_ends_in_the_middle_is_renewed() -> None:
+    def expire(request: Request) -> Response | None:
+        if "auth.example.com" in request.url:
+            issued.append(f"tok{len(issued)}")
+            return Response(200, {}, f'{{"token":"{issued[-1]}"}}'.encode())
+        used.append(request)
+        current = issued and header(request, "Authorization") == f"Bearer {issued[-1]}" and len(used) % 3
+        return None if current else Response(401, {"www-authenticate": BEARER})
+
+    issued: list[str] = []
+    used: list[Request] = []
+    registry = Registry(expire)
+    push(registry)
+    assert len(issued) > 1 and registry.received == len(DATA), "no byte was sent twice for it"
