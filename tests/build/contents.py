@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
-TIME = 1_000_000_000  # of every file; a build's cache may look at it
+TIME = 1_000_000_000  # of an archive's entries, and of commits
 GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b",
        "GIT_AUTHOR_DATE": f"{TIME} +0000", "GIT_COMMITTER_DATE": f"{TIME} +0000", "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nonexistent",
        "PATH": "/usr/bin:/bin"}  # fmt: skip
 
 
-def write_files(directory: Path, files: Json) -> None:
+def write_files(directory: Path, files: Json, *, time: int = TIME) -> None:
+    """`time` is every file's, in seconds."""
     directory.mkdir(exist_ok=True)
     for name, value in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         said: Json = value if isinstance(value, dict) else {"content": value or ""}
         _write(directory, path, said, is_directory=name.endswith("/"))
-        _attribute(path, said, is_directory=name.endswith("/"))
+        _attribute(path, said, time, is_directory=name.endswith("/"))
 
 
 def _write(directory: Path, path: Path, said: Json, *, is_directory: bool) -> None:
@@ -56,7 +57,7 @@ def content(said: Json) -> bytes:
     return compressed(plain, said.get("compression", ""))
 
 
-def _attribute(path: Path, said: Json, *, is_directory: bool) -> None:
+def _attribute(path: Path, said: Json, time: int, *, is_directory: bool) -> None:
     if "hardlink" in said:
         return
     owner = [int(number) for number in str(said.get("owner", "0:0")).split(":")]
@@ -65,7 +66,7 @@ def _attribute(path: Path, said: Json, *, is_directory: bool) -> None:
         path.chmod(int(str(said.get("mode", "755" if is_directory else "644")), 8))
         for name, value in said.get("xattrs", {}).items():
             os.setxattr(path, name, value.encode())
-    os.utime(path, (TIME, TIME), follow_symlinks=False)
+    os.utime(path, (time, time), follow_symlinks=False)
 
 
 def archive(files: Json) -> bytes:

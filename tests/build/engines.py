@@ -27,6 +27,7 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 NAMES = ("buildkit", "classic", "buildah")
 BUILT = "localhost/built:1"
 LONGEST = 120  # seconds that one build may take
+BOUND = ("setpriv", "--pdeathsig", "KILL")  # what begins with this ends with this process, however that ends
 
 # The second half makes another userland the root, as runc and crun need it: a mount, and not only a directory.
 INSIDE = """
@@ -67,13 +68,13 @@ class Lab:
         self.children: list[subprocess.Popen[str]] = []
         self.environment = {**ENVIRONMENT, "HOME": str(directory), "TMPDIR": str(directory)}
         flags = ("--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "--propagation", "private")
-        command = ["unshare", *flags, "sh", "-c", INSIDE, "lab", str(directory), str(userland)]
+        command = [*BOUND, "unshare", *flags, "sh", "-c", INSIDE, "lab", str(directory), str(userland)]
         self.outside = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment)
         assert self.outside.stdout and self.outside.stdout.readline() == "ready\n", "the namespaces are made"
         self.first = Path(f"/proc/{self.outside.pid}/task/{self.outside.pid}/children").read_text().split()[0]
         self.base = directory / "base.tar"
         base.write(self.base)
-        self.tree = images.read_image(self.base).tree
+        self.tree, self.lowest = (read := images.read_image(self.base)).tree, read.lowest
         self.serve()
 
     def serve(self) -> None:
@@ -83,7 +84,9 @@ class Lab:
 
     def start(self, command: Sequence[str], log: str) -> subprocess.Popen[str]:
         with open(self.directory / log, "w") as file:
-            child = subprocess.Popen(command, stdout=file, stderr=file, env=self.environment, text=True, stdin=subprocess.DEVNULL)
+            child = subprocess.Popen(
+                [*BOUND, *command], stdout=file, stderr=file, env=self.environment, text=True, stdin=subprocess.DEVNULL
+            )
         self.children.append(child)
         return child
 
@@ -206,7 +209,18 @@ class Buildah(Engine):
         lab.ok(*self.argv, "pull", "--signature-policy", f"{self.directory}/policy.json", f"docker-archive:{lab.base}")
 
     def build_command(self, image: str, options: Sequence[str]) -> list[str]:
-        own = ["--layers", "--identity-label=false", "--isolation", "oci", "--runtime", "runc", "--cgroup-parent", f"/{self.lab.cgroup}"]
+        own = [
+            "--layers",
+            "--format",
+            "docker",
+            "--identity-label=false",
+            "--isolation",
+            "oci",
+            "--runtime",
+            "runc",
+            "--cgroup-parent",
+            f"/{self.lab.cgroup}",
+        ]
         own += ["--cap-add", "MKNOD"]
         own += ["--signature-policy", f"{self.directory}/policy.json"]
         for name, limit in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):  # its defaults may be beyond ours
@@ -230,6 +244,9 @@ class Bayplan(Engine):
 
     def save_command(self, image: str, archive: Path) -> list[str]:
         return [*self.argv, "save", "--output", str(archive), image]
+
+    def close(self) -> None:
+        self.lab.ok(*self.argv, "uninstall", "--force", "--volumes")
 
 
 MAKERS = {"buildkit": Docker, "classic": Docker, "buildah": Buildah, "ours": Bayplan}

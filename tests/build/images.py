@@ -35,10 +35,14 @@ class Node(NamedTuple):
 
 
 class Image(NamedTuple):
-    """`tree` is without the root itself; its paths have no leading slash."""
+    """`tree` is without the root itself; its paths have no leading slash. `lowest` is the diff_id of the lowest layer."""
 
     tree: Mapping[str, Node]
     config: Json
+
+    @property
+    def lowest(self) -> str:
+        return next(iter(self.config["rootfs"].get("diff_ids") or ()), "")
 
 
 def read_image(archive: Path) -> Image:
@@ -167,8 +171,13 @@ def described(tree: Mapping[str, Node]) -> dict[str, str]:
 
 
 def readable(path: str) -> str:
-    """With a leading slash; what is no text, or not to be printed, as escapes."""
-    return "/" + "".join(each if each.isprintable() else ascii(each)[1:-1].replace("\\udc", "\\x") for each in path)
+    """With a leading slash."""
+    return "/" + escaped(path)
+
+
+def escaped(name: str) -> str:
+    """What is no text, or not to be printed, as escapes."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1].replace("\\udc", "\\x") for each in name)
 
 
 def _words(node: Node, paths: list[str]) -> str:
@@ -176,7 +185,7 @@ def _words(node: Node, paths: list[str]) -> str:
     words = [node.kind]
     words += [] if node.mode == usual else [f"{node.mode:o}"]
     words += [] if node.owner == "0:0" else [node.owner]
-    words += ["->", node.detail] if node.kind == "link" else [node.detail] if node.detail else []
+    words += ["->", escaped(node.detail)] if node.kind == "link" else [node.detail] if node.detail else []
     words += [f"{name}={json.dumps(value)}" for name, value in node.xattrs if name != "security.selinux"]
     words += ["linked with " + " ".join(each for each in paths)] if len(paths) > 1 else []
     return " ".join(words)

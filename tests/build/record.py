@@ -87,10 +87,11 @@ def record(engine: Engine, cases: Sequence[Case], place: Path) -> None:
 
 
 def summary(built: Built, lab: Lab) -> dict[str, Any]:
-    """What is compared: the changes of the base's tree, and the config; or what it said when it failed."""
+    """What is compared: the changes of the base's tree (all, of an image that is not made from it), and the config; or why it failed."""
     if built.image is None:
         return {"fails": last_line(built.said).replace(str(lab.directory), "LAB")[:300]}
-    return {"tree": images.changes(built.image.tree, lab.tree), "config": images.settings(built.image.config)}
+    from_base = built.image.lowest == lab.lowest
+    return {"tree": images.changes(built.image.tree, lab.tree if from_base else {}), "config": images.settings(built.image.config)}
 
 
 def last_line(said: str) -> str:
@@ -106,7 +107,8 @@ def read(place: Path, engine: str) -> dict[str, Any]:
 
 def write(place: Path, engine: str, seen: dict[str, Any]) -> None:
     lines = [f"{json.dumps(name)}: {json.dumps(seen[name], sort_keys=True, ensure_ascii=False)}" for name in sorted(seen)]
-    (place / f"{engine}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    whole = ("{\n" + ",\n".join(lines) + "\n}\n").encode()  # an error comes before the file is emptied
+    (place / f"{engine}.json").write_bytes(whole)
 
 
 if __name__ == "__main__":
