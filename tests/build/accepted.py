@@ -71,6 +71,8 @@ ACCEPTED: tuple[Accepted, ...] = (
     Accepted("buildkit", "copy-parents.*", "build", "", "this version has no --parents yet"),
     Accepted("buildkit", "env-of-the-image-wins-over-arg", "tree", "/seen", "an ARG after an ENV hides it, against its documentation"),
     Accepted("buildkit", "from-a-stage-in-other-letters", "build", "", "stages' names have no case, but in FROM"),
+    Accepted("buildkit", "workdir-with-variables", "config", "WorkingDir", "it keeps a slash at the end"),
+    Accepted("buildah|buildkit", "from-scratch-with-run", "tree", "/(dev|proc|sys)", "what was mounted on is left"),
     Accepted("buildah|buildkit", "copy-several-sources-need-a-directory", "build", "", "the last source wins, or a directory is made"),
     Accepted(DOCKER, "target-by-number", "build", "", "their targets are names"),
     Accepted(DOCKER, "add-an-archive-with-a-link-out", "build", "", "the link is followed, below the destination"),
