@@ -10,7 +10,6 @@ that name each other would fill the memory.
 
 from __future__ import annotations
 
-from bayplan.build import globs
 from bayplan.errors import Invalid
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
@@ -231,6 +230,8 @@ class _Lexer:
                 raise Invalid(f"variable {name}: {word or ('it has to be set' if value is None else 'it may not be empty')}")
             return value or ""
         longest = word.startswith(operator)
+        from bayplan.build import globs  # for the few who have patterns
+
         return globs.trimmed(value or "", word[longest:], end=operator == "%", longest=longest)
 
     def _replaced(self, name: str) -> str:
@@ -242,4 +243,6 @@ class _Lexer:
         value = self._lookup(name)
         if value is None and self.rules.keep_unset:
             return f"${{{name}/{pattern}/{replacement}}}"
+        from bayplan.build import globs
+
         return globs.replaced(value or "", pattern, self._bounded(replacement), everywhere=everywhere, longest=LONGEST)

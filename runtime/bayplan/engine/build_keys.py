@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 
 from bayplan.build.draft import Draft
 from bayplan.model.value import TYPE_CHECKING
@@ -41,5 +40,11 @@ def of_copy(draft: Draft, order: Order, contents: tuple[str, ...], *, epoch: int
 
 
 def _key(*parts: object) -> str:
-    text = json.dumps([_FORM, *parts], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(repr((_FORM, *map(_settled, parts))).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _settled(value: object) -> object:
+    """With mappings in the order of their keys."""
+    if isinstance(value, dict):
+        return [(key, _settled(each)) for key, each in sorted(value.items())]
+    return [_settled(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -135,6 +135,7 @@ class Site:
     def cgroup(self, resources: Resources) -> Cgroup:
         """The same for all steps: making one takes longer than most steps."""
         if self._cgroup is None:
+            os.close(os.open(mark(self.directory), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._cgroup = cgroup.create(self.state, self.id, resources)
         return self._cgroup
 
@@ -191,6 +192,11 @@ def _free_address(state: State, row: NetworkRow) -> tuple[str, str, int]:
         if lock >= 0:
             return ipv4, name, lock
         taken.append(ipv4)
+
+
+def mark(directory: str) -> str:
+    """A file that says that there is, or was about to be, a cgroup to remove when the process has ended."""
+    return f"{directory}/cgroup"
 
 
 def verify_driver(state: State) -> None:

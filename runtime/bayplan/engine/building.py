@@ -10,7 +10,7 @@ from bayplan.build import draft as drafts
 from bayplan.build import stages, syntax
 from bayplan.build.draft import Draft
 from bayplan.build.stages import CONTEXT, IMAGE, SCRATCH, STAGE, Plan, Source, Stage
-from bayplan.engine import build_context, build_report, build_site, build_stage, cgroup, clock, guard, images, sealing
+from bayplan.engine import build_context, build_report, build_site, build_stage, clock, guard, images, sealing
 from bayplan.engine.build_context import Context
 from bayplan.engine.build_mounts import Given
 from bayplan.engine.build_report import Report
@@ -199,7 +199,10 @@ class _Job:
             workers.run(jobs, at_once=os.cpu_count() or 1, needs=needs)
         finally:
             for stage in plan.stages:
-                cgroup.remove(self._state, self._site_id(stage))
+                if os.path.exists(build_site.mark(f"{self._directory}/{stage.number}")):
+                    from bayplan.engine import cgroup  # where something was run
+
+                    cgroup.remove(self._state, self._site_id(stage))
         return self._built(plan.target)
 
     def _site_id(self, stage: Stage) -> str:

@@ -13,14 +13,14 @@ import os
 import struct
 from functools import partial
 
-from bayplan.engine import archives, guard, images, pull
+from bayplan.engine import images
 from bayplan.engine.state import State
 from bayplan.errors import Invalid, NotFound
 from bayplan.model.digest import Digest, parse_digest
 from bayplan.model.image import LAYER_TYPES, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Manifest, parse_image_config
+from bayplan.model.late import late
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
-from bayplan.store import blobs, codecs, layers, records, workers
-from bayplan.store.pack import pack
+from bayplan.store import blobs, layers, records, workers
 from bayplan.store.records import ImageRow
 from bayplan.store.root import StateRoot
 from bayplan.store.staging import claimed
@@ -28,6 +28,15 @@ from bayplan.store.staging import claimed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from bayplan.engine import archives, guard, pull
+    from bayplan.store import codecs, pack
+else:  # for what leaves: a build that is cached as a whole packs nothing
+    archives = late("bayplan.engine.archives")
+    guard = late("bayplan.engine.guard")
+    pull = late("bayplan.engine.pull")
+    codecs = late("bayplan.store.codecs")
+    pack = late("bayplan.store.pack")
 
 COMPRESSIONS = ("gzip", "zstd", "")
 AT_ONCE = 4
@@ -63,11 +72,12 @@ def make(state: State, document: Mapping[str, Any], *, diff_ids: Sequence[Digest
     size = sum(layers.size(state.root, each) for each in chain)
     layers.complete(state.root, chain)
     blobs.put(state.root, digest, data)
-    there = _recorded(state, str(digest))
-    known = _known(state, set(chain))
-    needed = [(*each.origin, str(each.descriptor.digest)) for each in known.values()]
-    every = tuple(dict.fromkeys((str(digest), *(blob for several in needed for blob in several))))
-    row = there or ImageRow(str(digest), "", size, config.created, tuple(map(str, chain)), every)
+    row = _recorded(state, str(digest))
+    if row is None:
+        known = _known(state, set(chain))
+        needed = [(*each.origin, str(each.descriptor.digest)) for each in known.values()]
+        every = tuple(dict.fromkeys((str(digest), *(blob for several in needed for blob in several))))
+        row = ImageRow(str(digest), "", size, config.created, tuple(map(str, chain)), every)
     with records.transaction(state.records):
         records.put_image(state.records, row, tuple(names))
     return row
@@ -168,7 +178,7 @@ def _pack_layer(root: StateRoot, diff_id: Digest, compression: str, results: mma
                 blobs.write_all(file, data)
                 size += len(data)
 
-            pack(root.layer_tree(diff_id), write, opaque=layers.hides_all(root, diff_id))
+            pack.pack(root.layer_tree(diff_id), write, opaque=layers.hides_all(root, diff_id))
             put(encoder.flush())
             _verify(diff_id, Digest(diff_id.algorithm, plain.hexdigest()))
             os.fsync(file)
