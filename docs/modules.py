@@ -69,7 +69,8 @@ DESCRIPTIONS = {
     "image_tag": ["Gives an image names. A name is taken from whatever had it."],
     "registry_login": [
         "Tries a login at the registry, and keeps it on the host for pulls, pushes and copies; or forgets it.",
-        "What is stored already is left alone, and the registry is not asked then. It is stored where Docker stores it: by a credential helper that the file names, else in the file, where base64 hides nothing.",
+        "What is stored already is left alone, and the registry is not asked then.",
+        "It is stored where Docker stores it: by a credential helper that the file names, else in the file, where base64 hides nothing.",
         "A check does not find out whether a new password is right.",
     ],
 }  # fmt: skip

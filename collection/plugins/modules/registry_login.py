@@ -14,7 +14,8 @@ version_added: 0.1.0
 author: [The bayplan authors (@bayplan)]
 description:
   - "Tries a login at the registry, and keeps it on the host for pulls, pushes and copies; or forgets it."
-  - "What is stored already is left alone, and the registry is not asked then. It is stored where Docker stores it: by a credential helper that the file names, else in the file, where base64 hides nothing."
+  - "What is stored already is left alone, and the registry is not asked then."
+  - "It is stored where Docker stores it: by a credential helper that the file names, else in the file, where base64 hides nothing."
   - "A check does not find out whether a new password is right."
 requirements:
   - python >= 3.9 on the host, and root there
