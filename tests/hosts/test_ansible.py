@@ -177,7 +177,7 @@ def context(lab: Lab) -> dict[str, Any]:
     (directory / "Dockerfile").write_text(
         "ARG BASE\nFROM $BASE\nCOPY . /app/\nRUN --mount=type=secret,id=token test -s /run/secrets/token && touch /made\n"
     )
-    images.save(lab.directory / "loaded.tar", "example/loaded:1", Cmd=["sh"])
+    images.save(lab.directory / "loaded.tar", "example/loaded:1", Cmd=["true"])  # another image than busybox:1 in the registry
     return {"context": str(directory), "archive": str(lab.directory / "loaded.tar")}
 
 
