@@ -284,6 +284,8 @@ def _target(file: File, stages: Sequence[Stage], target: str) -> int:
         return len(stages) - 1
     if target.lower() in names:
         return names[target.lower()]
+    if target.isdigit() and int(target) < len(stages):
+        return int(target)
     from bayplan.build.flags import near
 
     raise Invalid(f"{file.name}: there is no stage {target!r} to build{near(target.lower(), tuple(names), '')}")

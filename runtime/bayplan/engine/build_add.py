@@ -15,7 +15,7 @@ from bayplan.model.late import late
 from bayplan.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from bayplan.build.instructions import Copy, Inline
     from bayplan.engine.build_site import Site
@@ -35,14 +35,20 @@ def is_remote(source: str) -> bool:
     return bool(_WEB.match(source) or _GIT.match(source))
 
 
-def excludes(wanted: Copy, ignored: Callable[[str], bool]) -> Callable[[str], bool]:
-    """What .dockerignore leaves out, and what --exclude does."""
-    if not wanted.exclude:
-        return ignored
+def excluding(source: Source, wanted: Copy) -> Source | None:
+    """The source without what --exclude names beneath it; None for a file that it names itself."""
     from bayplan.build import ignore
 
     patterns = ignore.parse_patterns(wanted.exclude, "--exclude")
-    return lambda path: ignored(path) or patterns.excludes(path)
+    top = paths.open_in_root(source.root, source.path)
+    try:
+        is_directory = stat.S_ISDIR(os.fstat(top).st_mode)
+    finally:
+        os.close(top)
+    if not is_directory:
+        return None if patterns.excludes(os.path.basename(source.path)) else source
+    begin = len(source.path) + 1 if source.path else 0
+    return source._replace(excludes=lambda path: source.excludes(path) or patterns.excludes(path[begin:]), skips=_none)
 
 
 def _none(path: str) -> bool:
@@ -89,7 +95,8 @@ def _download(site: Site, wanted: Copy, address: str) -> Source:
                 file.write(chunk)
             modified = answer.headers.get("Last-Modified")
     except (urllib.error.URLError, ValueError) as error:
-        raise Unavailable(f"adding {address}: {getattr(error, 'reason', error)}") from error
+        code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+        raise Unavailable(f"adding {address}: {code}{getattr(error, 'reason', error)}") from error
     if wanted.checksum and wanted.checksum != f"sha256:{found.hexdigest()}":
         raise Invalid(f"adding {address}: its digest is sha256:{found.hexdigest()}, and --checksum says {wanted.checksum}")
     os.chmod(path, 0o600)
@@ -105,7 +112,9 @@ def _repository(site: Site, wanted: Copy, address: str) -> Source:
     """A checkout of one commit. git gets no configuration, no hooks and no helper of the repository's."""
     place, _, fragment = address.partition("#")
     reference, _, inner = fragment.partition(":")
-    directory = site.step_directory()
+    directory = f"{site.step_directory()}/tree"
+    os.mkdir(directory, 0o755)
+    os.chmod(directory, 0o755)
     _git("init", "--quiet", "--template=", directory)
     _git("-C", directory, "fetch", "--quiet", "--depth=1", "--no-tags", "--end-of-options", place, reference or "HEAD")
     _git("-C", directory, "checkout", "--quiet", "--force", "FETCH_HEAD")
@@ -145,7 +154,8 @@ def unpacked(site: Site, order: Order) -> Order:
     def unpack(source: Source) -> Source:
         if not source.unpack or not _is_archive(source):
             return source
-        return Source(build_content.open_root(_unpack(site, source)), "", _none, owned=True)
+        root = build_content.open_root(_unpack(site, source))
+        return Source(root, "", _none, owned=True, attributes=(build_content.CAPABILITY,), archive=True)
 
     return order._replace(sources=tuple(map(unpack, order.sources)))
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_XATTRS = ("user.", "security.capability")
+CAPABILITY = "security.capability"
+ALL_ATTRIBUTES = ("user.", CAPABILITY)
 
 
 def nothing(path: str) -> bool:
@@ -33,7 +34,8 @@ def nothing(path: str) -> bool:
 class Source(NamedTuple):
     """One thing to copy: `path` beneath the root, as it was named and matched; `excludes` says of a path beneath the root whether it stays
     behind. `owned`: owners come along. `unpack`: an archive stands for what is in it. Where it
-    `skips` a directory, all of it stays behind."""
+    `skips` a directory, all of it stays behind. `attributes` are what the names of extended attributes begin with that come along;
+    `archive`: it has been unpacked."""
 
     root: int
     path: str
@@ -41,6 +43,8 @@ class Source(NamedTuple):
     owned: bool = False
     unpack: bool = False
     skips: Excludes = nothing
+    attributes: tuple[str, ...] = ()
+    archive: bool = False
 
 
 class Item(NamedTuple):
@@ -56,12 +60,18 @@ class Item(NamedTuple):
 
 def match(root: int, pattern: str, *, excludes: Excludes) -> tuple[str, ...]:
     """The paths beneath `root` that a source names: itself, or what Go's path.Match finds for it. NotFound where nothing is there."""
-    cleaned = "/".join(part for part in os.path.normpath("/" + pattern).split("/") if part)
-    found = tuple(_matched(root, cleaned)) if re.search(r"[*?\[]", cleaned) else (cleaned,)
+    cleaned = clean(pattern)
+    starred = re.search(r"[*?\[]", cleaned)
+    found = tuple(dict.fromkeys(_matched(root, cleaned))) if starred else (cleaned,)
     found = tuple(path for path in found if not (path and excludes(path)) and _exists(root, path))
-    if not found:
+    if not found and not starred:  # optional files can be named by a star
         raise NotFound(f"copying {pattern}: there is no such file; is it named in .dockerignore, or outside of the context?")
     return found
+
+
+def clean(path: str) -> str:
+    """Beneath its root: without `.`, `..` and slashes at the ends."""
+    return "/".join(part for part in os.path.normpath("/" + path).split("/") if part)
 
 
 def _exists(root: int, path: str) -> bool:
@@ -75,9 +85,24 @@ def _exists(root: int, path: str) -> bool:
 def _matched(root: int, pattern: str) -> Iterator[str]:
     found = [""]
     for part in pattern.split("/"):
+        if part == "**":  # for --parents: any directories, or none
+            found = [inner for path in found for inner in _directories(root, path)]
+            continue
         expression = _expression(part)
         found = [f"{path}/{name}".lstrip("/") for path in found for name in _names(root, path) if expression.fullmatch(name)]
     yield from found
+
+
+def _directories(root: int, path: str) -> Iterator[str]:
+    yield path
+    for name in _names(root, path):
+        inner = f"{path}/{name}".lstrip("/")
+        try:
+            fd = paths.open_in_root(root, inner, linux.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # a file, or a link
+            continue
+        os.close(fd)
+        yield from _directories(root, inner)
 
 
 def _names(root: int, path: str) -> list[str]:
@@ -148,15 +173,24 @@ def _beneath(directory: int, path: str, source: Source) -> Iterator[Item]:
 def digest(source: Source) -> str:
     """Of names, kinds, modes, links, attributes and contents; of owners where they come along. Not of times."""
     found = hashlib.sha256()
+    linked: dict[tuple[int, int], str] = {}
     for item in items(source):
         mode = item.status.st_mode
         owner = (item.status.st_uid, item.status.st_gid) if source.owned else ()
         device = item.status.st_rdev if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0
-        header = (item.path, stat.S_IFMT(mode), stat.S_IMODE(mode), owner, device, link(item), xattrs(item))
+        which = identity(item)
+        same = linked.setdefault(which, item.path) if which else ""
+        header = (item.path, stat.S_IFMT(mode), stat.S_IMODE(mode), owner, device, link(item), same, xattrs(item, source))
         found.update(repr(header).encode("utf-8", "surrogateescape"))
         if stat.S_ISREG(mode):
             found.update(_content(item))
     return found.hexdigest()
+
+
+def identity(item: Item) -> tuple[int, int] | None:
+    """What hard links of one file have in common; None for a file of one name."""
+    status = item.status
+    return (status.st_dev, status.st_ino) if status.st_nlink > 1 and stat.S_ISREG(status.st_mode) else None
 
 
 def _content(item: Item) -> bytes:
@@ -183,13 +217,13 @@ def link(item: Item) -> str:
     return os.readlink("", dir_fd=item.fd) if item.parent < 0 else os.readlink(item.name, dir_fd=item.parent)
 
 
-def xattrs(item: Item) -> tuple[tuple[str, bytes], ...]:
-    """Those that an image may have; of regular files and directories."""
-    if not (stat.S_ISREG(item.status.st_mode) or stat.S_ISDIR(item.status.st_mode)):
+def xattrs(item: Item, source: Source) -> tuple[tuple[str, bytes], ...]:
+    """Those that come along; of regular files and directories."""
+    if not source.attributes or not (stat.S_ISREG(item.status.st_mode) or stat.S_ISDIR(item.status.st_mode)):
         return ()
     file = open_item(item)
     try:
-        names = sorted(name for name in os.listxattr(file) if name.startswith(_XATTRS))
+        names = sorted(name for name in os.listxattr(file) if name.startswith(source.attributes))
         return tuple((name, os.getxattr(file, name)) for name in names)
     except OSError:  # a file system without any
         return ()

@@ -27,7 +27,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def copy(site: Site, layers: tuple[str, ...], order: Order) -> str | None:
-    """The diff_id of the layer with what was copied. Raises Invalid, NotFound, Kernel."""
+    """The diff_id of the layer with what was copied; None where a directory alone was wanted, and was there. Invalid, NotFound, Kernel."""
     directory = site.step_directory()
     rootfs = site.overlay(() if order.link else layers, directory)
     root = mount_rootfs(rootfs)
@@ -40,7 +40,7 @@ def copy(site: Site, layers: tuple[str, ...], order: Order) -> str | None:
         os.umask(umask)
         os.close(root)
         linux.umount(rootfs.upper, linux.MNT_DETACH)
-    if not os.listdir(rootfs.upper):
+    if order.only_directory and not os.listdir(rootfs.upper):
         return None
     return str(adoption.adopt(site.state.root, rootfs.upper, epoch=site.epoch).diff_id)
 
@@ -55,10 +55,11 @@ class _Copier:
         self._newest = 0
         self._times: dict[str, int | None] = {}
         self._last = ("", -1)
+        self._linked: dict[tuple[int, int], str] = {}
 
     def run(self) -> None:
         try:
-            if not self._order.sources:
+            if self._order.only_directory:
                 self._newest = time.time_ns()
                 self._make_directories(self._order.destination)
             for index, source in enumerate(self._order.sources):
@@ -73,13 +74,15 @@ class _Copier:
     def _copy(self, source: Source, name: str) -> None:
         """A directory's content goes into the destination; anything else into it, or to its place."""
         top = ""
+        self._linked.clear()
         for item in build_content.items(source):
             self._newest = max(self._newest, item.status.st_mtime_ns)
             if not item.path and stat.S_ISDIR(item.status.st_mode):
                 top = self._make_directories(f"{self._order.destination}/{name}", like=item, source=source)
             elif not item.path:
                 above, _, last = self._file_target(source, name).rpartition("/")
-                self._put(item, self._make_directories(above), last, source)
+                *parents, last = paths.settle(self._root, f"{above}/{last}") or [last]  # a link there is written through
+                self._put(item, self._make_directories("/".join(parents)), last, source)
             else:
                 above, _, last = item.path.rpartition("/")
                 self._put(item, f"{top}/{above}".rstrip("/"), last, source)
@@ -119,13 +122,17 @@ class _Copier:
             self._times[path] = os.fstat(fd).st_mtime_ns
         return fd
 
-    def _make(self, above: str, name: str) -> bool:
-        """Whether the directory had to be made; one that was is the order's owner's."""
+    def _make(self, above: str, name: str, *, replaces: bool = False) -> bool:
+        """Whether the directory had to be made; one that was is the order's owner's. Of an archive it `replaces` a link."""
         parent = self._enter(above)
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
         except FileExistsError:
-            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISLNK(found.st_mode) and replaces:
+                os.unlink(name, dir_fd=parent)
+                return self._make(above, name)
+            if not stat.S_ISDIR(found.st_mode):
                 raise Invalid(f"copying a directory to {above}/{name}: a file is there") from None
             return False
         os.chown(name, *(self._owner or (0, 0)), dir_fd=parent, follow_symlinks=False)
@@ -147,16 +154,31 @@ class _Copier:
     def _put(self, item: Item, above: str, name: str, source: Source) -> None:
         kind = stat.S_IFMT(item.status.st_mode)
         if kind == stat.S_IFDIR:
-            self._make(above, name)
+            self._make(above, name, replaces=source.archive)
             self._dress(self._open(f"{above}/{name}"), item, source)
             self._times[f"{above}/{name}"] = item.status.st_mtime_ns
             return
         parent = self._enter(above)
         _make_room(parent, name)
-        if kind == stat.S_IFREG:
-            self._put_file(item, parent, name, source)
-        else:
+        if kind != stat.S_IFREG:
             self._put_special(item, parent, name, source)
+        elif not self._link(item, parent, name, f"{above}/{name}"):
+            self._put_file(item, parent, name, source)
+
+    def _link(self, item: Item, parent: int, name: str, path: str) -> bool:
+        """Whether it is a further name of a file that was copied already."""
+        identity = build_content.identity(item)
+        if identity is None:
+            return False
+        first = self._linked.setdefault(identity, path)
+        if first == path:
+            return False
+        fd = paths.open_in_root(self._root, first, linux.O_PATH | os.O_NOFOLLOW)
+        try:
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=parent, follow_symlinks=True)
+        finally:
+            os.close(fd)
+        return True
 
     def _put_special(self, item: Item, parent: int, name: str, source: Source) -> None:
         kind = stat.S_IFMT(item.status.st_mode)
@@ -185,7 +207,7 @@ class _Copier:
         """Owner, mode, attributes and times."""
         os.fchown(fd, *self._owner_of(item, source))
         os.fchmod(fd, self._mode_of(item))
-        for name, value in build_content.xattrs(item):
+        for name, value in build_content.xattrs(item, source):
             os.setxattr(fd, name, value)
         os.utime(fd, ns=(item.status.st_mtime_ns, item.status.st_mtime_ns))
 

@@ -7,6 +7,7 @@ import os
 from bayplan.build import draft as drafts
 from bayplan.build.instructions import Run, RunMount
 from bayplan.errors import Denied, Invalid, NotFound
+from bayplan.kernel import paths, tree
 from bayplan.model.runtime import Mount
 from bayplan.model.value import TYPE_CHECKING, NamedTuple
 
@@ -53,6 +54,8 @@ def _target(draft: drafts.Draft, wanted: RunMount) -> str:
 
 def _bind(site: Site, draft: drafts.Draft, wanted: RunMount, given: Given) -> Mount:
     top = given.origin(wanted.origin)[0] if wanted.origin else given.context
+    if not wanted.readonly:  # what is written is thrown away, and is nobody else's
+        top = site.scratch(top)
     options = ("rbind", "rprivate", "ro" if wanted.readonly else "rw")
     inner = os.path.normpath(f"/{wanted.source}").strip("/")
     if not inner:
@@ -71,10 +74,24 @@ def _cache(site: Site, draft: drafts.Draft, wanted: RunMount, given: Given) -> M
         raise Invalid(f"RUN --mount=type=cache: the id is longer than {_ID_LIMIT} characters")
     directory = site.cache_directory(name, sharing=wanted.sharing)
     if not os.listdir(directory):
+        if wanted.origin:
+            _fill(directory, given.origin(wanted.origin)[0], wanted.source)
         os.chmod(directory, int(wanted.mode or "755", 8))
         os.chown(directory, int(wanted.uid or 0), int(wanted.gid or 0))
     mode = "ro" if wanted.readonly else "rw"
     return Mount(_target(draft, wanted), "bind", directory, ("rbind", "rprivate", mode))
+
+
+def _fill(directory: str, top: str, path: str) -> None:
+    """A cache begins as a directory of a stage or an image."""
+    root = paths.open_root(top)
+    try:
+        source = paths.open_in_root(root, path or "/", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise NotFound(f"RUN --mount=type=cache: {path or '/'} of the cache's origin: {error.strerror}") from error
+    finally:
+        os.close(root)
+    tree.copy_directory(source, os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def _secret(site: Site, draft: drafts.Draft, wanted: RunMount, given: Given) -> Mount | None:

@@ -8,7 +8,8 @@ from bayplan.model.value import NamedTuple
 
 class Order(NamedTuple):
     """What to copy where: `destination` is absolute; `into` says that it is a directory, whatever is there. `chown` as in the file, "" for
-    the usual. `names` are those of the sources beneath the destination (--parents), or none."""
+    the usual. `names` are those of the sources beneath the destination (--parents), or none. `only_directory`: WORKDIR, which
+    makes its directory and nothing in it."""
 
     sources: tuple[Source, ...]
     destination: str
@@ -17,3 +18,4 @@ class Order(NamedTuple):
     chmod: str = ""
     link: bool = False
     names: tuple[str, ...] = ()
+    only_directory: bool = False

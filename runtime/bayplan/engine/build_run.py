@@ -48,7 +48,7 @@ class Failed(BayplanError):
 def run(
     site: Site, draft: Draft, wanted: Run, *, variables: Mapping[str, str], given: Given, write: Callable[[bytes], None]
 ) -> str | None:
-    """Run the command; the diff_id of the layer that it made, None where it changed no file. `variables` are those beside the image's.
+    """Run the command; the diff_id of the layer that it made, which may be one without files. `variables` are those beside the image's.
 
     Its output goes to `write` as it comes. Raises Failed, ProgramNotFound, ProgramRefused, Kernel; then there is no layer.
     """
@@ -67,8 +67,6 @@ def run(
         _execute(site, config, rootfs, write)
     finally:
         site.end_step()
-    if not os.listdir(rootfs.upper):
-        return None
     return str(adoption.adopt(site.state.root, rootfs.upper, epoch=site.epoch).diff_id)
 
 

@@ -92,6 +92,14 @@ class Site:
             self._mounted[diff_ids] = f"{directory}/upper"
         return self._mounted[diff_ids]
 
+    def scratch(self, directory: str) -> str:
+        """Where the content of a directory is, and what is written there is lost."""
+        made = self.step_directory()
+        for name in ("upper", "work"):
+            os.mkdir(f"{made}/{name}", 0o755)
+        os.close(rootfs.mount_rootfs(rootfs.Overlay(self.state.root.path, (directory,), f"{made}/upper", f"{made}/work")))
+        return f"{made}/upper"
+
     def cache_directory(self, name: str, *, sharing: str) -> str:
         """The directory of RUN --mount=type=cache, held until the end of the step: `locked` waits for others, `private` goes beside."""
         key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()

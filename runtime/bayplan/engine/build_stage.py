@@ -174,14 +174,15 @@ class Stage:
         with _opened(top) as root:
             excludes = build_content.nothing if wanted.origin else self.work.context.excludes
             skips = build_content.nothing if wanted.origin else self.work.context.skips
-            if wanted.exclude:
-                excludes = build_add.excludes(wanted, excludes)
             unpack = wanted.add and wanted.unpack is not False
+            attributes = build_content.ALL_ATTRIBUTES if wanted.origin else ()
             found = [
-                Source(root, path, excludes, owned=bool(wanted.origin), unpack=unpack, skips=skips)
+                Source(root, path, excludes, bool(wanted.origin), unpack, skips, attributes)
                 for pattern in local
                 for path in build_content.match(root, pattern, excludes=excludes)
             ]
+            if wanted.exclude:
+                found = [kept for each in found if (kept := build_add.excluding(each, wanted))]
             if remote or wanted.inline:
                 found += build_add.fetched(self.site, wanted, remote, build_add.written(self.site, wanted.inline))
             order = self._order(wanted, tuple(found))
@@ -195,14 +196,14 @@ class Stage:
     def _order(self, wanted: dockerfile.Copy, found: tuple[Source, ...]) -> Order:
         into = wanted.destination.endswith(("/", "/.")) or wanted.destination in (".", "..")
         if len(found) > 1 and not into:
-            raise Invalid(f"copying {len(found)} sources to {wanted.destination}: the destination is then a directory, and ends with /")
-        names = tuple(each.path.partition("/./")[2] or each.path for each in found) if wanted.parents else ()
+            raise Invalid(f"copying {len(found)} sources to {wanted.destination}: the destination must be a directory and end with a /")
+        names = tuple(_name_below(each.path, wanted.sources) for each in found) if wanted.parents else ()
         destination = drafts.working_directory(self.draft, wanted.destination)
         return Order(found, destination, into, wanted.chown, wanted.chmod, wanted.link, names)
 
     def _workdir(self, wanted: dockerfile.Workdir) -> str:
         self.draft = drafts.apply(self.draft, wanted)
-        order = Order((), self.draft.directory, into=True, chown=self.draft.user)
+        order = Order((), self.draft.directory, into=True, chown=self.draft.user, only_directory=True)
         key = build_keys.of_copy(self.draft, order, (), epoch=self.site.epoch)
         return self._layer(key, lambda: build_copy.copy(self.site, self.draft.layers, order), described(wanted))
 
@@ -236,6 +237,16 @@ class _opened:
 
     def __exit__(self, *error: object) -> None:
         os.close(self._fd)
+
+
+def _name_below(path: str, patterns: tuple[str, ...]) -> str:
+    """What --parents keeps of a source's path: what comes after `/./`, or all of it."""
+    for pattern in patterns:
+        pivot, mark, _ = pattern.removeprefix("./").partition("/./")
+        top = build_content.clean(pivot)
+        if mark and (path == top or path.startswith(f"{top}/")):
+            return path[len(top) :].lstrip("/")
+    return path
 
 
 def described(instruction: Instruction) -> str:

@@ -16,7 +16,7 @@ from bayplan.engine.build_mounts import Given
 from bayplan.engine.build_report import Report
 from bayplan.engine.build_stage import Uncached
 from bayplan.engine.state import State, open_state
-from bayplan.errors import NotFound
+from bayplan.errors import BayplanError, NotFound
 from bayplan.model import jsontext
 from bayplan.model.image import machine_platform, parse_platform
 from bayplan.model.reference import parse_reference
@@ -167,7 +167,11 @@ class _Job:
 
     def _brought(self, name: str, platform: str) -> ImageRow:
         policy = "always" if self._request.pull else "missing"
-        return images.ensure(self._state, name, pull=policy, platform=platform, quiet=self._request.quiet)
+        try:
+            return images.ensure(self._state, name, pull=policy, platform=platform, quiet=self._request.quiet)
+        except BayplanError as error:
+            error.args = (f"bringing {name}: {error}",)
+            raise
 
     def _there(self, name: str, platform: str) -> ImageRow:
         """The image that need not be pulled. Raises Uncached."""
