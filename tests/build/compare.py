@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import base
-from cases import Case
+from dockerfile_cases import Case
 
 Fields = dict[tuple[str, str], str]
 USUAL: Mapping[str, Any] = {"Env": [base.ENVIRONMENT], "Cmd": ["/bin/sh"]}  # of the base's config

@@ -1,4 +1,4 @@
-"""Making a case's files, as cases.py says what there is: in a directory, in an archive, in a git repository."""
+"""Making a case's files, as dockerfile_cases.py says what there is: in a directory, in an archive, in a git repository."""
 
 from __future__ import annotations
 

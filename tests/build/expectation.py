@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import record
-from cases import HERE, Case, all_cases
+from builders import NAMES
 from compare import USUAL
-from engines import NAMES
+from dockerfile_cases import HERE, Case, all_cases
 
 
 def main(arguments: Sequence[str]) -> int:

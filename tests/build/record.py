@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import images
-from cases import Case, all_cases
-from engines import MAKERS, NAMES, Built, Engine, Lab
+import image_reader as images
+from builders import MAKERS, NAMES, Built, Engine, Lab
+from dockerfile_cases import Case, all_cases
 
 SEEN = Path(__file__).resolve().parent / "seen"
 PACKAGES = "docker.io,docker-cli,docker-buildx,buildah,netavark,nftables,runc,iptables,iproute2,git,xz-utils,zstd"

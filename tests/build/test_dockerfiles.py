@@ -1,7 +1,7 @@
 """Dockerfiles, built: each case has what a reader of its Dockerfile expects, and what Docker's two builders and buildah have made of it.
 
 Theirs is recorded in `seen`; ENGINES=1 builds it anew (record.py says how). A difference of theirs from the expectation that is meant is in
-accepted.py with its reason. Ours is what is expected, without exception.
+accepted_builds.py with its reason. Ours is what is expected, without exception.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import accepted
+import accepted_builds as accepted
 import compare
 import record
-from cases import Case, all_cases
-from engines import NAMES, Bayplan, Built, Lab
+from builders import NAMES, Bayplan, Built, Lab
+from dockerfile_cases import Case, all_cases
 
 CASES = all_cases()
 HERE = Path(__file__).resolve().parent

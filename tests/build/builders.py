@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import base
-import images
-from cases import Case, lay_out
+import image_reader as images
+from dockerfile_cases import Case, lay_out
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 CGROUPS = Path("/sys/fs/cgroup")
