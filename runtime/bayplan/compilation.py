@@ -33,6 +33,8 @@ GROUPS = {
         "bayplan.cli.names",
         "bayplan.engine.start",
         "bayplan.kernel.device_list",
+        "bayplan.store.layers",
+        "bayplan.store.drivers_overlay",
     ),
     "bayplan.kernel.interfaces": (
         "bayplan.kernel.firewall",
