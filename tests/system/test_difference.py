@@ -82,7 +82,7 @@ def without_directory_times(tree: Path) -> dict[bytes, Any]:
     return {path: value[:3] + value[4:] if path and value[0].startswith("0o4") else value for path, value in found.items()}
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TREES, PICK, TREES, PICK, TREES, PICK)
 def test_a_layer_of_the_differences_shows_the_same_files_as_the_upper_directory(
     low: list[Any], low_pick: list[int], middle: list[Any], middle_pick: list[int], top: list[Any], top_pick: list[int]
