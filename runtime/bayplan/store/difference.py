@@ -42,6 +42,7 @@ def of_upper(upper: str, base: Sequence[str], *, stubs: AbstractSet[bytes] = NOT
     named (`hidden` names it). Raises what `walk` raises."""
     below = _Base(base)
     waiting = _Waiting()
+    opaque = b"\0"
     try:
         for found in walk((upper,)):
             if found.leaving or not found.path:
@@ -57,7 +58,10 @@ def of_upper(upper: str, base: Sequence[str], *, stubs: AbstractSet[bytes] = NOT
                 continue
             found = found._replace(xattrs=attributes(found.opened, _ignore))
             difference = Difference(CHANGED if there else ADDED, found)
-            if found.opaque or (below.differs(found, there) if there else not _is_stub_directory(found, stubs)):
+            again = found.path.startswith(opaque)  # below an opaque directory even what is as it was has to be there again
+            if found.opaque and not again:
+                opaque = found.path + b"/"
+            if found.opaque or again or (below.differs(found, there) if there else not _is_stub_directory(found, stubs)):
                 yield from waiting.then(difference)
             else:
                 waiting.add(difference)
