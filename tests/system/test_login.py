@@ -312,7 +312,8 @@ def test_a_token_server_is_asked_for_no_repository(tmp_path: Path, users: dict[s
         pair = base64.b64decode((handler.headers.get("Authorization") or "").partition(" ")[2]).decode()
         user, _, password = pair.partition(":")
         if users.get(user) == password:
-            handler.answer(200, {}, json.dumps({"token": tokens.sign([{"type": "registry", "name": "catalog", "actions": ["*"]}])}).encode())
+            access = [{"type": "registry", "name": "catalog", "actions": ["*"]}]
+            handler.answer(200, {}, json.dumps({"token": tokens.sign(access)}).encode())
         else:
             handler.answer(401, {}, b"{}")
         return True
