@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from monitor_lab import Container, Lab, eventually
 
+from bayplan.store import status
 from bayplan.supervise import client, dns
 from bayplan.supervise.client import Port
 from bayplan.supervise.launch import HealthCheck, MonitorSettings, write_settings
@@ -112,12 +113,15 @@ def listening(kind: int, host: str = "127.0.0.1") -> socket.socket:
     return sock
 
 
+US = f"{os.getpid()}:{status.start_time(os.getpid())}"  # whose names are answered: as long as this process lives
+
+
 class Names:
     """A container with a responder, and somebody who asks it."""
 
     def __init__(self, lab: Lab, upstreams: tuple[tuple[str, int], ...] = (), internal: bool = False) -> None:
         self.file = lab.directory / "names"
-        self.file.write_text("10.0.0.2 web front\n10.0.0.3 web\nfd00::2 six\n")
+        self.file.write_text(f"10.0.0.2 web front {US}\n10.0.0.3 web {US}\nfd00::2 six {US}\n")
         self.settings = MonitorSettings(name_files=(str(self.file),), upstreams=upstreams, internal=internal)
         udp, tcp = listening(socket.SOCK_DGRAM), listening(socket.SOCK_STREAM)
         self.udp_address, self.tcp_address = udp.getsockname(), tcp.getsockname()
@@ -242,7 +246,7 @@ def test_a_name_of_ours_without_an_address_of_that_kind_exists_all_the_same(lab:
 def test_a_name_that_appears_later_is_answered_at_once(lab: Lab) -> None:
     names = Names(lab, internal=True)
     assert dns.response_code(names.ask("late")) == dns.NXDOMAIN
-    (lab.directory / "new").write_text("10.0.0.9 late\n")
+    (lab.directory / "new").write_text(f"10.0.0.9 late {US}\n")
     (lab.directory / "new").rename(names.file)
     assert names.ask("late")[-4:] == b"\x0a\0\0\x09"
 
@@ -540,7 +544,7 @@ def test_other_drivers_write_no_file(lab: Lab) -> None:
 
 def test_fifty_monitors_that_have_answered_a_question_stay_below_four_mebibytes_each(lab: Lab) -> None:
     sockets = [(listening(socket.SOCK_DGRAM), listening(socket.SOCK_STREAM)) for _ in range(50)]
-    (lab.directory / "names").write_text("".join(f"10.0.0.{number} web{number}\n" for number in range(50)))
+    (lab.directory / "names").write_text("".join(f"10.0.0.{number} web{number} {US}\n" for number in range(50)))
     settings = MonitorSettings(
         restart="always", name_files=(str(lab.directory / "names"),), health=HealthCheck(), upstreams=(("127.0.0.1", 9),)
     )
