@@ -439,8 +439,10 @@ def test_an_interrupted_pull_ends_its_workers_and_cleans_up(server: str, image: 
         code = heeds + program(f"{before.name}/team/app:1", root)
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            time.sleep(1)
-            assert len(os.listdir(root.staging)) == 3, "three layers are on their way"
+            deadline = time.monotonic() + 20
+            while not root.exists() or len(os.listdir(root.staging)) != 3:
+                assert time.monotonic() < deadline, "three layers are on their way"
+                time.sleep(0.05)
             os.killpg(process.pid, signal.SIGINT)
             process.wait(timeout=60)
         finally:
